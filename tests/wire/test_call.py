@@ -1,0 +1,76 @@
+"""What is read in a request body, and how a body that cannot be read is refused."""
+
+import contextlib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trioproxy.wire import BadRequest, Call, read_call
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b"{}", Call(stream=None, model=None)),
+        (b'{"stream":true,"model":"tiny"}', Call(stream=True, model="tiny")),
+        (b' {\r\n"model" : "tiny" , "stream" : false } \n', Call(stream=False, model="tiny")),
+        (b'{"stream":null,"model":null}', Call(stream=None, model=None)),
+        (b'{"stream":true,"stream":false}', Call(stream=False, model=None)),
+        (b'{"\\u0073tream":true}', Call(stream=True, model=None)),
+        (b'{"model":"\\u5ddd\xe5\xb7\x9d"}', Call(stream=None, model="川川")),
+        (b'{"model":""}', Call(stream=None, model="")),
+        (b'{"Stream":1,"options":{"stream":1,"model":2}}', Call(stream=None, model=None)),
+        (b'{"prompt":"\\"stream\\":1","n":1e999}', Call(stream=None, model=None)),
+    ],
+)
+def test_stream_and_model_are_read(body: bytes, expected: Call) -> None:
+    assert expected == read_call(body)
+
+
+@pytest.mark.parametrize(
+    ("body", "message", "param"),
+    [
+        (b"", "not valid JSON", None),
+        (b"stream=true", "not valid JSON", None),
+        (b'{"stream":true', "not valid JSON", None),
+        (b'{"stream":tru}', "not valid JSON", None),
+        (b'{"stream":true} {}', "not valid JSON", None),
+        (b"\xff\xfe{\x00}\x00", "not valid JSON", None),
+        (b"[]", "must be a JSON object", None),
+        (b"null", "must be a JSON object", None),
+        (b'"stream"', "must be a JSON object", None),
+        (b"[" * 100_000, "must be a JSON object", None),
+        (b'{"messages":' + b"[" * 100_000, "nested too deeply", None),
+        (b'{"stream":1}', "'stream' must be true, false or null", "stream"),
+        (b'{"stream":"true"}', "'stream' must be true, false or null", "stream"),
+        (b'{"stream":{}}', "'stream' must be true, false or null", "stream"),
+        (b'{"model":1}', "'model' must be a string or null", "model"),
+        (b'{"model":["tiny"]}', "'model' must be a string or null", "model"),
+        (b'{"model":"\xff"}', "'model' must be a string or null", "model"),
+        (b'{"stream":1,"model":1}', "'stream' must be", "stream"),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_body_that_cannot_be_read_is_refused_by_what_is_wrong(
+    body: bytes, message: str, param: str | None
+) -> None:
+    with pytest.raises(BadRequest, match=message) as refused:
+        read_call(body)
+
+    assert param == refused.value.param
+
+
+@settings(deadline=None)
+@given(
+    st.binary(max_size=30)
+    | st.lists(
+        st.sampled_from(
+            [b"{", b"}", b"[", b'"', b'"stream"', b'"model"', b":", b",", b"1", b"true"]
+        ),
+        max_size=12,
+    ).map(b"".join)
+)
+def test_any_body_is_read_or_refused(body: bytes) -> None:
+    with contextlib.suppress(BadRequest):
+        assert isinstance(read_call(body), Call)

@@ -1,0 +1,304 @@
+"""The command line: `trioproxy serve`, `simulate`, `probe` and `demo`.
+
+A command reads what it is told, runs what it names, and turns the result into an exit code: 0 for a
+clean end (a SIGTERM or SIGINT is one), 1 for a failure at run time, 2 for a wrong command line or
+setting. Errors are told on stderr, without a traceback. What a command runs is imported inside it,
+so that `--help` answers at once.
+"""
+
+import os
+import re
+import signal
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+import click
+import msgspec
+import trio
+
+from trioproxy import __version__
+from trioproxy.config import (
+    SETTINGS,
+    ConfigError,
+    Setting,
+    Settings,
+    load_settings,
+    parse_address,
+)
+
+__all__ = ["main"]
+
+_SECTIONS = {
+    "Listening": ("bind", "certfile", "keyfile"),
+    "Upstream": ("upstream", "upstream_key", "trust_env", "default_stream"),
+    "Generations": ("coalesce", "linger", "create_linger", "retention"),
+    "Readers": ("on_lag", "max_lag", "write_timeout", "heartbeat", "commit_after"),
+    "Time limits": (
+        "connect_timeout",
+        "first_token_timeout",
+        "inter_token_timeout",
+        "body_timeout",
+        "drain",
+    ),
+    "Size limits": (
+        "max_body",
+        "max_event",
+        "max_transcript",
+        "max_hub",
+        "max_subscribers",
+        "max_generations",
+    ),
+    "Diagnosis": ("debug",),
+}
+"""The settings as the help of `serve` shows them: a title, and the names under it."""
+
+
+class _WrongSetting(click.ClickException):
+    """Told without a reminder of the usage, for the wrong value may stand in a file."""
+
+    exit_code = 2
+
+
+class _SectionedCommand(click.Command):
+    """A command whose help shows the settings by section, and its other options after them."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        records = {param.name: param.get_help_record(ctx) for param in self.get_params(ctx)}
+        sections = [[records.pop(name) for name in names] for names in _SECTIONS.values()]
+        for title, section in zip(
+            [*_SECTIONS, "Options"], [*sections, list(records.values())], strict=True
+        ):
+            with formatter.section(title):
+                formatter.write_dl([record for record in section if record is not None])
+
+
+def _option(setting: Setting) -> click.Option:
+    facts = [f"env: {setting.variable}"]
+    if setting.default is not None:
+        facts.append(f"default: {_default_text(setting)}")
+    help_text = f"{setting.description}  [{'; '.join(facts)}]"
+    if setting.is_switch:
+        negative = setting.flag.replace("--", "--no-", 1)
+        return click.Option([f"{setting.flag}/{negative}"], default=None, help=help_text)
+    return click.Option([setting.flag], metavar=setting.form.metavar, help=help_text)
+
+
+def _default_text(setting: Setting) -> str:
+    if setting.is_switch:
+        return str(setting.default).lower()
+    if setting.form.metavar == "SIZE":
+        return f"{setting.default / 2**20:g}MiB"
+    return f"{setting.default:g}" if isinstance(setting.default, float) else str(setting.default)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="trioproxy")
+def main() -> None:
+    """A streaming proxy for language models: one upstream call, many readers, no leaked task."""
+
+
+@main.command(cls=_SectionedCommand, params=[_option(setting) for setting in SETTINGS.values()])
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="TOML file of settings, such as linger = 5.  [env: TRIOPROXY_CONFIG]",
+)
+def serve(config: Path | None, **flags: str | bool | None) -> None:
+    """Serve the proxy until SIGTERM or SIGINT.
+
+    A flag wins over the environment, the environment over the file. Without an upstream, a
+    simulated engine inside answers, so that it can be tried at once. Times are seconds, and inf
+    switches a limit off; sizes are bytes or such as 512kB and 16MiB.
+    """
+    texts = {name: _flag_text(value) for name, value in flags.items()}
+    try:
+        settings = load_settings(flags=texts, environ=os.environ, file=config)
+    except ConfigError as error:
+        raise _WrongSetting(str(error)) from None
+    listening: list[str] = []
+
+    def announce(binds: list[str]) -> None:
+        listening.extend(binds)
+        upstream = settings.upstream or "simulated"
+        click.echo(
+            f"trioproxy listening on {', '.join(binds)} "
+            f"(upstream {upstream}; sharing: {settings.coalesce})"
+        )
+
+    try:
+        trio.run(_serve, settings, announce)
+    except Exception as error:
+        refusal = _os_error(error)
+        if listening or refusal is None:
+            raise
+        raise _cannot_listen(settings.bind, refusal) from None
+
+
+def _flag_text(value: str | bool | None) -> str | None:
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+async def _serve(settings: Settings, announce: Callable[[list[str]], None]) -> None:
+    from trioproxy.serving import serve
+    from trioproxy.simulator import EngineSettings, open_engine
+
+    async with AsyncExitStack() as stack:
+        upstream_url = settings.upstream
+        if upstream_url is None:
+            engine = await stack.enter_async_context(open_engine("127.0.0.1:0", EngineSettings()))
+            upstream_url = engine.url
+        await serve(settings, upstream_url=upstream_url, on_listening=announce)
+
+
+def _address(context: click.Context, param: click.Parameter, text: str) -> str:
+    try:
+        return parse_address(text)
+    except ValueError:
+        raise click.BadParameter("expected an address such as 127.0.0.1:9010") from None
+
+
+@main.command()
+@click.option(
+    "--bind",
+    default="127.0.0.1:9011",
+    show_default=True,
+    metavar="HOST:PORT",
+    callback=_address,
+    help="Address to listen on; port 0 picks one.",
+)
+@click.option(
+    "--rate",
+    default=50.0,
+    show_default=True,
+    help="Tokens per second; 0: as fast as it can.",
+)
+@click.option(
+    "--tokens",
+    default=64,
+    show_default=True,
+    help="Tokens of an answer whose request sets no max_tokens.",
+)
+@click.option("--ttft", default=0.05, show_default=True, help="Seconds to the first token.")
+def simulate(bind: str, rate: float, tokens: int, ttft: float) -> None:
+    """Run a simulated engine until SIGTERM or SIGINT: an API to try the proxy on."""
+    from trioproxy import simulator
+
+    try:
+        settings = simulator.EngineSettings(rate=rate, tokens=tokens, ttft=ttft)
+    except ValueError as error:
+        raise _WrongSetting(str(error)) from None
+    try:
+        trio.run(_until_signalled, partial(simulator.simulate, bind, settings))
+    except Exception as error:
+        refusal = _os_error(error)
+        if refusal is None:
+            raise
+        raise _cannot_listen(bind, refusal) from None
+
+
+async def _until_signalled(run: Callable[[], Awaitable[None]]) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run)
+            await anext(signals)
+            nursery.cancel_scope.cancel(reason="signal")
+
+
+def _body(context: click.Context, param: click.Parameter, text: str | None) -> bytes | None:
+    if text is None:
+        return None
+    try:
+        msgspec.json.decode(text)
+    except ValueError as error:
+        raise click.BadParameter(f"expected JSON: {error}") from None
+    return text.encode()
+
+
+def _headers(
+    context: click.Context, param: click.Parameter, lines: tuple[str, ...]
+) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if not colon or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
+            raise click.BadParameter("expected a header such as 'Authorization: Bearer KEY'")
+        headers[name] = value.strip()
+    return headers
+
+
+@main.command()
+@click.argument("url")
+@click.option(
+    "-d",
+    "--data",
+    "body",
+    metavar="JSON",
+    callback=_body,
+    help="The request's body; without it, a short completion is asked for.",
+)
+@click.option(
+    "-H",
+    "--header",
+    "headers",
+    metavar="'NAME: VALUE'",
+    multiple=True,
+    callback=_headers,
+    help="A request header; can be given more than once.",
+)
+@click.option(
+    "--count",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="How many streams to open at once.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the reports as JSON.")
+@click.pass_context
+def probe(
+    context: click.Context,
+    url: str,
+    body: bytes | None,
+    headers: dict[str, str],
+    count: int,
+    as_json: bool,
+) -> None:
+    """Read the stream at URL and tell how it flows: time to the first token, gaps, bunching.
+
+    The exit code is 0 when every stream ended well and its tokens came one by one.
+    """
+    from rich.console import Console
+
+    from trioproxy import probe
+
+    reports = trio.run(partial(probe.probe, url, body=body, headers=headers, count=count))
+    if as_json:
+        click.echo(msgspec.json.encode(reports))
+    else:
+        Console().print(probe.render(reports))
+    context.exit(probe.exit_code(reports))
+
+
+@main.command()
+@click.pass_context
+def demo(context: click.Context) -> None:
+    """Show on this machine alone what the proxy does, and whether it holds."""
+    from trioproxy.demo import run_demo
+
+    context.exit(run_demo())
+
+
+def _os_error(error: Exception) -> OSError | None:
+    """The `OSError` that an exception is, or that a chain of groups of one comes down to."""
+    while isinstance(error, ExceptionGroup):
+        error, *others = cast("tuple[Exception, ...]", error.exceptions)
+        if others:
+            return None
+    return error if isinstance(error, OSError) else None
+
+
+def _cannot_listen(bind: str, error: OSError) -> click.ClickException:
+    return click.ClickException(f"cannot listen on {bind}: {error.strerror or error}")

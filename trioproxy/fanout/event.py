@@ -1,0 +1,73 @@
+"""The nouns of a stream: what arrives from a source, what a transcript keeps, what a subscriber
+is handed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from trioproxy.fanout.outcome import Outcome
+    from trioproxy.fanout.transcript import Transcript
+
+Renderer = Callable[[str, "Event"], bytes]
+"""Turns (generation id, event) into the bytes of one wire format. Compared by identity: one
+function, one format."""
+
+OVERHEAD_BYTES = 256
+"""What an event costs beside its payload: the objects that hold it. Measured on CPython 3.11,
+rounded up."""
+
+
+class Arrival(NamedTuple):
+    """One message of a source, as it arrived. ``decides`` is the outcome that it settles, if it
+    does."""
+
+    name: bytes | None
+    data: bytes
+    decides: Outcome | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Event:
+    """One message of a generation. Immutable but for ``frames``, the cache of its renderings.
+
+    ``seq`` is dense and starts at 1. ``position`` is the number of payload bytes in the stream up
+    to and with this event, so that the distance between two readers is one subtraction.
+    """
+
+    seq: int
+    name: bytes | None
+    data: bytes
+    position: int
+    frames: dict[Renderer, bytes] = field(default_factory=dict["Renderer", bytes], repr=False)
+
+    @property
+    def cost(self) -> int:
+        """Bytes of memory that this event is accounted for, its cached frames included."""
+        payload = len(self.data) + (len(self.name) if self.name else 0)
+        return OVERHEAD_BYTES + payload + sum(map(len, self.frames.values()))
+
+
+class Gap(NamedTuple):
+    """Events ``first`` to ``last``, both included, that a subscriber will not get."""
+
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Everything new for one subscriber, oldest first; if there is a ``gap``, it lies before the
+    events."""
+
+    events: list[Event]
+    gap: Gap | None
+    _transcript: Transcript
+
+    def render(self, renderer: Renderer) -> bytes:
+        """The events in one wire format. Each event is rendered once, whoever asks first, and
+        cached."""
+        frame = self._transcript.frame
+        return b"".join([frame(event, renderer) for event in self.events])

@@ -1,0 +1,215 @@
+"""One upstream call: its scope, its reader, its transcript, its subscribers."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Generator, Hashable, Sequence
+from contextlib import contextmanager
+from typing import Literal
+
+import trio
+
+from trioproxy.fanout.errors import CursorAhead, SourceFailed, TooManySubscribers
+from trioproxy.fanout.event import Arrival
+from trioproxy.fanout.outcome import Outcome, cancelled, failed
+from trioproxy.fanout.source import Source
+from trioproxy.fanout.subscriber import OnLag, Subscriber
+from trioproxy.fanout.transcript import Transcript
+
+logger = logging.getLogger(__name__)
+
+Mode = Literal["replay", "live", "private"]
+
+FINISH_SECONDS = 2.0
+"""How long the reader may go on to the end of a body whose outcome is decided, so that the
+connection can be reused."""
+
+
+class Generation:
+    """One upstream call. Made, joined and ended by the hub; only :meth:`run` and
+    :meth:`wait_opened` ever wait.
+
+    ``key`` is what the hub finds it by while it runs, None if it is not shared. ``origin`` is what
+    it was started for, and ``head`` what entering the source yielded (None before): the core hands
+    both on and looks into neither. ``outcome`` is None while it runs. ``created_at``, ``first_event_at``
+    and ``ended_at`` are wall-clock times in seconds since the epoch (None: not yet). ``linger`` is
+    the longest that any of its requests asked for, in seconds.
+    """
+
+    def __init__(
+        self,
+        generation_id: str,
+        source: Source,
+        transcript: Transcript,
+        *,
+        mode: Mode,
+        linger: float,
+        max_subscribers: int,
+        on_end: Callable[[Generation], None],
+        tenant: str = "",
+        origin: object = None,
+        max_seconds: float = math.inf,
+    ) -> None:
+        self.id = generation_id
+        self.key: Hashable | None = None
+        self.transcript = transcript
+        self.mode: Mode = mode
+        self.linger = linger
+        self.max_subscribers = max_subscribers
+        self.tenant = tenant
+        self.origin = origin
+        self.subscribers: set[Subscriber] = set()
+        self.waiting: set[Subscriber] = set()
+        self.outcome: Outcome | None = None
+        self.head: object | None = None
+        self.created_at = time.time()
+        self.first_event_at: float | None = None
+        self.ended_at: float | None = None
+        self._source = source
+        self._on_end = on_end
+        self._opened = trio.Event()
+        self._ends_at = trio.current_time() + max_seconds
+        self._scope = trio.CancelScope(deadline=self._ends_at)
+        self._begin_linger()
+
+    # -- joining and leaving: synchronous, one atomic step each ------------------------------------
+
+    @property
+    def can_be_joined(self) -> bool:
+        """Whether it runs and is not about to be cancelled.
+
+        A deadline that has passed is seen here even before trio acts on it; then the outcome is
+        decided on the spot.
+        """
+        if self.outcome is None and self._scope.cancel_called:
+            self._settle(cancelled(self._expiry()))
+        return self.outcome is None
+
+    @contextmanager
+    def subscribe(
+        self, *, after: int | None, mode: Mode, linger: float, on_lag: OnLag, max_lag: int
+    ) -> Generator[Subscriber]:
+        """Join on entry, leave on exit. ``after`` is the last seq already read; None means what
+        ``mode`` says.
+
+        Raises :class:`TooManySubscribers` or :class:`CursorAhead`, with nothing changed.
+        """
+        last = self.transcript.last
+        cursor = after if after is not None else (last if mode == "live" else 0)
+        if not 0 <= cursor <= last:
+            raise CursorAhead(f"event {cursor} of {self.id} was asked for, the latest is {last}")
+        if len(self.subscribers) >= self.max_subscribers:
+            raise TooManySubscribers(f"{self.id} has {self.max_subscribers} subscribers already")
+        subscriber = Subscriber(self, cursor=cursor, on_lag=on_lag, max_lag=max_lag)
+        self.subscribers.add(subscriber)
+        self.linger = max(self.linger, linger)
+        if self.outcome is None:
+            self._scope.deadline = self._ends_at
+        try:
+            yield subscriber
+        finally:
+            self._leave(subscriber)
+
+    def _leave(self, subscriber: Subscriber) -> None:
+        self.subscribers.discard(subscriber)
+        self.waiting.discard(subscriber)
+        subscriber.bell.close()
+        if self.subscribers or self.outcome is not None:
+            return
+        if self.linger > 0:
+            self._begin_linger()
+        else:
+            self.cancel("abandoned")
+
+    def _begin_linger(self) -> None:
+        self._scope.deadline = min(self._ends_at, trio.current_time() + self.linger)
+
+    # -- the end: decided once, synchronously ------------------------------------------------------
+
+    def cancel(self, reason: str) -> None:
+        """End it for everyone, now: ``outcome`` is set when this returns, and the upstream call is
+        on its way out.
+
+        Idempotent: a generation that has its outcome keeps it, and may finish reading its body.
+        """
+        if self._settle(cancelled(reason)):
+            self._scope.cancel(reason=reason)
+
+    def _settle(self, outcome: Outcome) -> bool:
+        if self.outcome is not None:
+            return False
+        self.outcome = outcome
+        self.ended_at = time.time()
+        self._opened.set()
+        # From here on nobody's leaving cancels it, only time does.
+        self._scope.deadline = trio.current_time() + FINISH_SECONDS
+        self._on_end(self)
+        self._ring()
+        return True
+
+    def _expiry(self) -> str:
+        now = trio.current_time()
+        if now >= self._ends_at:
+            return "deadline"
+        return "abandoned" if not self.subscribers else "shutdown"
+
+    # -- the reader --------------------------------------------------------------------------------
+
+    async def wait_opened(self) -> None:
+        """Wait until the source's head has come or the generation has ended, whichever is first."""
+        await self._opened.wait()
+
+    async def run(self) -> None:
+        """Make the upstream call and read it to its end. The body of the generation's task, in the
+        hub's nursery.
+
+        Whatever cancels it, the source has been left and the outcome stands when it returns.
+        """
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._read)
+        finally:
+            self._settle(cancelled(self._expiry()))
+
+    async def _read(self) -> None:
+        try:
+            async with self._source as feed:
+                self.head = feed.head
+                self._opened.set()
+                try:
+                    async for arrivals in feed:
+                        self._append(arrivals)
+                    self._settle(failed("truncated"))
+                except (
+                    Exception
+                ) as error:  # told before the source is left, which may take a moment
+                    self._fail(error)
+        except Exception as error:
+            self._fail(error)
+
+    def _append(self, arrivals: Sequence[Arrival]) -> None:
+        if self.outcome is not None:
+            return  # the outcome was the last thing to be said; the rest of the body is only read
+        if self.first_event_at is None and arrivals:
+            self.first_event_at = time.time()
+        for name, data, decides in arrivals:
+            self.transcript.append(name, data)
+            if decides is not None:
+                self._settle(decides)
+                return
+        self._ring()
+
+    def _fail(self, error: Exception) -> None:
+        if isinstance(error, SourceFailed):
+            self._settle(failed(error.reason, error))
+            return
+        logger.error("generation %s: its source crashed", self.id, exc_info=error)
+        self._settle(failed("internal", error))
+
+    def _ring(self) -> None:
+        waiting, self.waiting = self.waiting, set()
+        for subscriber in waiting:
+            subscriber.bell.ring()

@@ -1,0 +1,318 @@
+"""The registry of generations, and the nursery in which they run."""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections import Counter, OrderedDict
+from collections.abc import AsyncGenerator, Collection, Generator, Hashable
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+
+import trio
+
+from trioproxy.fanout.errors import (
+    CursorAhead,
+    ExpiredGeneration,
+    HubClosed,
+    TooManyGenerations,
+    UnknownGeneration,
+)
+from trioproxy.fanout.generation import Generation, Mode
+from trioproxy.fanout.source import Source
+from trioproxy.fanout.subscriber import OnLag, Subscriber
+from trioproxy.fanout.transcript import Budget, Transcript, WhenFull
+
+REMEMBERED_IDS = 10_000
+"""So many expired generations are still told from ones that never were."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The bounds of a hub. Sizes in bytes, times in seconds."""
+
+    max_transcript_bytes: int = 16 * 1024 * 1024
+    max_hub_bytes: int = 512 * 1024 * 1024
+    max_subscribers: int = 10_000
+    """A generation's subscribers."""
+    max_generations: int = 1_000
+    """A tenant's running generations."""
+    max_seconds: float = math.inf
+    """A generation's life."""
+    retention: float = 600.0
+    """How long an ended generation can still be read."""
+    max_lag: int = 1024 * 1024
+    """What a subscriber may fall behind, where its ``on_lag`` minds."""
+
+
+@asynccontextmanager
+async def open_hub(limits: Limits | None = None) -> AsyncGenerator[Hub]:
+    """Open a hub for the length of the block. Generations outlive what started them, never this
+    block.
+
+    On exit every running generation is cancelled (``cancelled("shutdown")``) and the block waits
+    until each has left its source.
+    """
+    async with trio.open_nursery() as nursery:
+        hub = Hub(nursery, limits or Limits())
+        try:
+            yield hub
+        finally:
+            hub.close()
+
+
+class Hub:
+    """Joins subscribers to generations: key -> running generation, id -> generation.
+
+    Every method is synchronous: between a decision and the registry that tells it lies no
+    ``await``, so no other task can come in between and no cancellation can separate the two.
+    """
+
+    def __init__(self, nursery: trio.Nursery, limits: Limits) -> None:
+        self.limits = limits
+        self._nursery = nursery
+        self._by_key: dict[Hashable, Generation] = {}
+        self._running: dict[str, Generation] = {}
+        self._retained: OrderedDict[str, tuple[Generation, float]] = OrderedDict()
+        self._forgotten: OrderedDict[str, None] = OrderedDict()
+        self._per_tenant: Counter[str] = Counter()
+        self._budget = Budget(limits.max_hub_bytes, self._forget_oldest)
+        self._refuses = False
+        self._changed = trio.lowlevel.ParkingLot()
+
+    # -- joining -----------------------------------------------------------------------------------
+
+    @contextmanager
+    def join(
+        self,
+        key: Hashable | None,
+        source: Source,
+        *,
+        after: int | None = None,
+        mode: Mode = "replay",
+        linger: float = 0.0,
+        on_lag: OnLag = "wait",
+        when_full: WhenFull = "trim",
+        tenant: str = "",
+        origin: object = None,
+    ) -> Generator[Subscriber]:
+        """Subscribe to the generation that runs under ``key``, or start one that reads ``source``.
+
+        One atomic step on entry; leaving is the exit of the block. ``mode`` says what a late joiner
+        gets: ``"replay"`` everything so far and then live, ``"live"`` only what comes next,
+        ``"private"`` a generation of its own, found under no key. A ``key`` of None is never shared
+        either. ``after`` is the seq last read. ``linger`` is how many seconds the generation may
+        outlive its last subscriber.
+
+        Raises :class:`HubClosed`, :class:`TooManyGenerations`, :class:`TooManySubscribers` or
+        :class:`CursorAhead`, with nothing started and nobody joined.
+        """
+        generation = self.find(key) if mode != "private" else None
+        if generation is not None:
+            with self.subscribe(
+                generation.id, after=after, mode=mode, linger=linger, on_lag=on_lag
+            ) as subscriber:
+                yield subscriber
+            return
+        if after:
+            raise CursorAhead(f"event {after} was asked for of a generation that has yet to start")
+        generation = self._make(source, mode, linger, when_full, tenant, origin)
+        with generation.subscribe(
+            after=after, mode=mode, linger=linger, on_lag=on_lag, max_lag=self.limits.max_lag
+        ) as subscriber:
+            self._launch(generation, key if mode != "private" else None)
+            yield subscriber
+
+    @contextmanager
+    def subscribe(
+        self,
+        generation_id: str,
+        *,
+        after: int | None = None,
+        mode: Mode = "replay",
+        linger: float = 0.0,
+        on_lag: OnLag = "wait",
+    ) -> Generator[Subscriber]:
+        """Subscribe to a generation by its id, running or retained. Never starts one.
+
+        Raises :class:`UnknownGeneration`, :class:`ExpiredGeneration`, :class:`TooManySubscribers`
+        or :class:`CursorAhead`.
+        """
+        with self.get(generation_id).subscribe(
+            after=after, mode=mode, linger=linger, on_lag=on_lag, max_lag=self.limits.max_lag
+        ) as subscriber:
+            yield subscriber
+
+    def start(
+        self,
+        key: Hashable | None,
+        source: Source,
+        *,
+        mode: Mode = "replay",
+        linger: float,
+        when_full: WhenFull = "trim",
+        tenant: str = "",
+        origin: object = None,
+    ) -> Generation:
+        """Start a generation that nobody reads yet: it begins in its linger, and ends with it if
+        nobody comes.
+
+        Finds the one that runs under ``key`` first, as :meth:`join` does. Raises :class:`HubClosed`
+        or :class:`TooManyGenerations`.
+        """
+        generation = self.find(key) if mode != "private" else None
+        if generation is None:
+            generation = self._make(source, mode, linger, when_full, tenant, origin)
+            self._launch(generation, key if mode != "private" else None)
+        return generation
+
+    # -- looking up --------------------------------------------------------------------------------
+
+    def find(self, key: Hashable | None) -> Generation | None:
+        """The generation that runs under ``key`` and can be joined, or None."""
+        generation = self._by_key.get(key) if key is not None else None
+        return generation if generation is not None and generation.can_be_joined else None
+
+    def get(self, generation_id: str) -> Generation:
+        """The generation with this id, running or retained.
+
+        Raises :class:`ExpiredGeneration` for one of the last 10,000 that are gone, else
+        :class:`UnknownGeneration`.
+        """
+        running = self._running.get(generation_id)
+        if running is not None and running.can_be_joined:
+            return running
+        self._forget_expired()
+        if generation_id in self._retained:
+            return self._retained[generation_id][0]
+        if generation_id in self._forgotten:
+            raise ExpiredGeneration(f"generation {generation_id} has expired")
+        raise UnknownGeneration(f"there is no generation {generation_id}")
+
+    @property
+    def running(self) -> Collection[Generation]:
+        """The generations that have no outcome yet, oldest first."""
+        return self._running.values()
+
+    @property
+    def retained(self) -> Collection[Generation]:
+        """The generations that have ended and can still be read, oldest first."""
+        self._forget_expired()
+        return [generation for generation, _ in self._retained.values()]
+
+    @property
+    def held_bytes(self) -> int:
+        """What all transcripts hold in memory."""
+        return self._budget.used
+
+    # -- ending ------------------------------------------------------------------------------------
+
+    def refuse(self) -> None:
+        """Start no further generation from now on. Those that run can still be joined, read and
+        resumed."""
+        self._refuses = True
+
+    async def wait_idle(self) -> None:
+        """Wait until no generation runs. If cancelled, nothing has changed."""
+        while self._running:
+            await self._changed.park()
+        await trio.lowlevel.checkpoint()
+
+    def close(self) -> None:
+        """Refuse what comes, cancel what runs, send away who still reads what has ended.
+
+        Every subscriber is told: the outcome ``cancelled("shutdown")``, or ``Evicted("draining")``.
+        """
+        self.refuse()
+        for generation, _ in self._retained.values():
+            for subscriber in generation.subscribers:
+                subscriber.evict("draining")
+        for generation in list(self._running.values()):
+            generation.cancel("shutdown")
+
+    # -- the registry ------------------------------------------------------------------------------
+
+    def _make(
+        self,
+        source: Source,
+        mode: Mode,
+        linger: float,
+        when_full: WhenFull,
+        tenant: str,
+        origin: object,
+    ) -> Generation:
+        if self._refuses:
+            raise HubClosed("shutting down: no new generation is started")
+        if self._per_tenant[tenant] >= self.limits.max_generations:
+            raise TooManyGenerations(
+                f"{self.limits.max_generations} generations are running already"
+            )
+        generation_id = f"gen_{secrets.token_hex(16)}"
+        transcript = Transcript(
+            generation_id,
+            max_bytes=self.limits.max_transcript_bytes,
+            budget=self._budget,
+            when_full=when_full,
+        )
+        return Generation(
+            generation_id,
+            source,
+            transcript,
+            mode=mode,
+            linger=linger,
+            max_subscribers=self.limits.max_subscribers,
+            max_seconds=self.limits.max_seconds,
+            tenant=tenant,
+            origin=origin,
+            on_end=self._retain,
+        )
+
+    def _launch(self, generation: Generation, key: Hashable | None) -> None:
+        self._running[generation.id] = generation
+        self._per_tenant[generation.tenant] += 1
+        if key is not None:
+            generation.key = key
+            self._by_key[key] = generation
+        self._nursery.start_soon(generation.run, name=generation.id)
+
+    def _retain(self, generation: Generation) -> None:
+        """What the end of a generation means to the registry: called in the step that decides
+        its outcome."""
+        del self._running[generation.id]
+        self._per_tenant[generation.tenant] -= 1
+        if not self._per_tenant[generation.tenant]:
+            del self._per_tenant[generation.tenant]
+        if generation.key is not None:
+            del self._by_key[generation.key]
+        expires_at = trio.current_time() + self.limits.retention
+        self._retained[generation.id] = (generation, expires_at)
+        self._forget_expired()
+        self._changed.unpark_all()
+
+    def _forget_expired(self) -> None:
+        """Forget what was retained long enough; one that is still being read stays until it is
+        not."""
+        now = trio.current_time()
+        expired: list[Generation] = []
+        for generation, expires_at in self._retained.values():
+            if expires_at > now:
+                break
+            if not generation.subscribers:
+                expired.append(generation)
+        for generation in expired:
+            self._forget(generation)
+
+    def _forget_oldest(self) -> bool:
+        """Give the memory of the oldest retained generation back, readers or not; False if there
+        is none."""
+        for generation, _ in self._retained.values():
+            self._forget(generation)
+            return True
+        return False
+
+    def _forget(self, generation: Generation) -> None:
+        del self._retained[generation.id]
+        generation.transcript.clear()
+        self._forgotten[generation.id] = None
+        if len(self._forgotten) > REMEMBERED_IDS:
+            self._forgotten.popitem(last=False)

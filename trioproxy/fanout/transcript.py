@@ -1,0 +1,140 @@
+"""The log of a generation, and the memory that all logs share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from trioproxy.fanout.errors import TranscriptFull
+from trioproxy.fanout.event import Batch, Event, Gap, Renderer
+
+MAX_BATCH_BYTES = 64 * 1024
+"""A batch holds this many payload bytes at most (or one larger event): one write must not hold
+up a slow reader."""
+
+WhenFull = Literal["trim", "fail"]
+
+
+class Budget:
+    """The memory that all transcripts of a hub have together.
+
+    ``reclaim`` frees what is only retained, oldest first, one transcript a call; it returns False
+    when nothing is left to free. What is live pays for itself: a transcript that grows past the
+    budget trims its own head.
+    """
+
+    def __init__(self, max_bytes: int, reclaim: Callable[[], bool]) -> None:
+        self.max_bytes = max_bytes
+        self.used = 0
+        self._reclaim = reclaim
+
+    def holds(self, cost: int = 0) -> bool:
+        """Whether ``cost`` more bytes fit."""
+        return self.used + cost <= self.max_bytes
+
+    def relieve(self, cost: int = 0) -> None:
+        """Free retained transcripts until ``cost`` more bytes fit, or none is left."""
+        while not self.holds(cost) and self._reclaim():
+            pass
+
+
+class Transcript:
+    """An append-only, byte-bounded log of events. No method awaits, so each is atomic.
+
+    ``first`` is the seq of the oldest event held (``last + 1`` if none is), ``last`` that of the
+    newest (0 before the first), ``position`` the payload bytes ever appended, ``held_bytes`` what
+    the events held now cost. A full transcript drops its oldest events (``when_full="trim"``;
+    readers that still needed them are told of the gap) or refuses the next one (``"fail"``, for an
+    answer that is worth something only if it is whole).
+    """
+
+    def __init__(
+        self, generation_id: str, *, max_bytes: int, budget: Budget, when_full: WhenFull = "trim"
+    ) -> None:
+        self.generation_id = generation_id
+        self.max_bytes = max_bytes
+        self.first = 1
+        self.last = 0
+        self.position = 0
+        self.held_bytes = 0
+        self._budget = budget
+        self._when_full = when_full
+        self._events: list[Event] = []
+
+    def append(self, name: bytes | None, data: bytes) -> None:
+        """Add one event. Raises :class:`TranscriptFull`, with nothing added, where trimming is
+        not allowed."""
+        event = Event(self.last + 1, name, data, self.position + len(data))
+        cost = event.cost
+        if self._when_full == "fail":
+            self._budget.relieve(cost)
+            if self.held_bytes + cost > self.max_bytes or not self._budget.holds(cost):
+                raise TranscriptFull(self.max_bytes)
+        self._events.append(event)
+        self.last = event.seq
+        self.position = event.position
+        self._grow(cost)
+
+    def read(self, cursor: int) -> Batch | None:
+        """What comes after event ``cursor``: at most 64 KiB of it, a gap where the head was
+        trimmed; None if nothing."""
+        gap = None
+        if cursor + 1 < self.first:
+            gap = Gap(cursor + 1, self.first - 1)
+            cursor = self.first - 1
+        index = cursor + 1 - self.first
+        events = self._events
+        if index == len(events) - 1:  # the usual case of a reader that keeps up
+            return Batch(events[index:], gap, self)
+        if index == len(events):
+            return Batch([], gap, self) if gap else None
+        before = events[index].position - len(events[index].data)
+        end = index + 1
+        while end < len(events) and events[end].position - before <= MAX_BATCH_BYTES:
+            end += 1
+        return Batch(events[index:end], gap, self)
+
+    def skip(self, cursor: int) -> Batch:
+        """Nothing but the gap from ``cursor`` to now: for a reader that is to go on live."""
+        return Batch([], Gap(cursor + 1, self.last), self)
+
+    def frame(self, event: Event, renderer: Renderer) -> bytes:
+        """The event in one wire format, rendered at most once; the bytes count towards the
+        bound."""
+        frame = event.frames.get(renderer)
+        if frame is None:
+            frame = event.frames[renderer] = renderer(self.generation_id, event)
+            if event.seq >= self.first:
+                self._grow(len(frame))
+        return frame
+
+    def clear(self) -> None:
+        """Drop every event. Readers that are not through are told of the gap; seqs are not used
+        again."""
+        self._trim(len(self._events))
+
+    def _grow(self, cost: int) -> None:
+        self.held_bytes += cost
+        self._budget.used += cost
+        self._budget.relieve()
+        if self._when_full == "trim":
+            excess = max(
+                self.held_bytes - self.max_bytes, self._budget.used - self._budget.max_bytes
+            )
+            if excess > 0:
+                self._trim(self._count_to_free(excess))
+
+    def _count_to_free(self, excess: int) -> int:
+        # The newest event always stays: a reader that keeps up must see it whatever its size.
+        freed = count = 0
+        while freed < excess and count < len(self._events) - 1:
+            freed += self._events[count].cost
+            count += 1
+        return count
+
+    def _trim(self, count: int) -> None:
+        freed = sum(event.cost for event in self._events[:count])
+        del self._events[:count]
+        self.first += count
+        self.held_bytes -= freed
+        self._budget.used -= freed

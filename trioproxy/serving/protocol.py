@@ -1,0 +1,116 @@
+"""hypercorn's HTTP/1.1, with the holes closed through which a disconnect, a timer or a task was
+lost."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import h11
+from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.protocol.events import (
+    Body,
+    Data,
+    EndBody,
+    Response,
+    StreamClosed,
+)
+from hypercorn.protocol.events import Event as StreamEvent
+from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
+
+HTTP_VERSIONS = {b"1.0", b"1.1"}
+
+
+class Http11(H11Protocol):
+    """The HTTP/1.1 side of one connection: one request at a time, never HTTP/2, never a parked
+    reader.
+
+    What differs from hypercorn's, and why:
+
+    * Bytes after the end of a request, while its response is under way, are discarded, and the
+    connection closes after the response. hypercorn parks its reader until the response ends; then
+    nobody sees the client leave. * A request for HTTP/2 by prior knowledge is refused, one by
+    upgrade is answered in HTTP/1.1. * Whether the connection can be reused is decided, and told
+    (``Updated``, ``Closed``), before the application is told that the exchange is over. The telling
+    cancels the task that runs here, and what came after it would be lost: hypercorn loses its
+    keep-alive timer so.
+    """
+
+    _stray_bytes = False
+
+    @property
+    def is_idle(self) -> bool:
+        """No request is being received or answered."""
+        return self.stream is None
+
+    @property
+    def has_whole_request(self) -> bool:
+        """The request that is being answered has been received to its end."""
+        connection = self.connection  # a WebSocket has no request that could be whole
+        return isinstance(connection, h11.Connection) and connection.their_state not in {
+            h11.IDLE,
+            h11.SEND_BODY,
+        }
+
+    async def handle(self, event: Event) -> None:
+        """Take what the client sent. Waits while the application has not taken what came before."""
+        if isinstance(event, RawData) and not self.is_idle and self.has_whole_request:
+            self._stray_bytes = True
+            return
+        await super().handle(event)
+
+    async def stream_send(self, event: StreamEvent) -> None:
+        """Send a part of the response. The head says so where the connection will not be reused."""
+        if isinstance(event, Response) and event.status_code >= 200 and not self._may_be_reused:
+            event = replace(event, headers=[*event.headers, (b"connection", b"close")])
+        await super().stream_send(event)
+
+    @property
+    def _may_be_reused(self) -> bool:
+        return (
+            self.has_whole_request
+            and not self._stray_bytes
+            and not self.context.terminated.is_set()
+        )
+
+    async def _handle_events(self) -> None:
+        while True:
+            if self.connection.they_are_waiting_for_100_continue:
+                await self._send_h11_event(h11.InformationalResponse(status_code=100, headers=[]))
+            try:
+                event = self.connection.next_event()
+            except h11.RemoteProtocolError as error:
+                await self._refuse(error.error_status_hint)
+                return
+            if isinstance(event, h11.Request):
+                if event.http_version not in HTTP_VERSIONS:
+                    await self._refuse(505)
+                    return
+                await self.send(Updated(idle=False))
+                await self._create_stream(event)
+            elif event is h11.PAUSED:
+                self._stray_bytes = True
+                return
+            elif isinstance(event, h11.ConnectionClosed) or event is h11.NEED_DATA or self.stream is None:
+                return
+            elif isinstance(event, h11.Data):
+                await self.stream.handle(Body(stream_id=STREAM_ID, data=event.data))
+            elif isinstance(event, h11.EndOfMessage):
+                await self.stream.handle(EndBody(stream_id=STREAM_ID))
+            elif isinstance(event, Data):  # of a WebSocket
+                await self.stream.handle(event)
+
+    async def _refuse(self, status: int) -> None:
+        if self.connection.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+            await self._send_error_response(status)
+        await self.send(Closed())
+        await self._close_stream()
+
+    async def _maybe_recycle(self) -> None:
+        stream, self.stream = self.stream, None
+        if self._may_be_reused and self.connection.our_state is h11.DONE:
+            self.connection.start_next_cycle()
+            await self.send(Updated(idle=True))
+        else:
+            await self.send(Closed())
+        if stream is not None:
+            await stream.handle(StreamClosed(stream_id=STREAM_ID))

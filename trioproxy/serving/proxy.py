@@ -1,0 +1,132 @@
+"""The whole: hub, upstream, routes and server, opened in order, and shut down in the opposite
+one."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import trio
+from hypercorn.config import Config
+
+from trioproxy.config import Settings
+from trioproxy.fanout import Hub, Limits, open_hub
+from trioproxy.serving.server import Server, open_server
+from trioproxy.upstream import Timeouts, Upstream
+from trioproxy.web import create_app
+
+FAREWELL_SECONDS = 1.0
+"""How long, after the drain, clients get to take the message that it is over."""
+
+MAX_HEAD_BYTES = 64 * 1024
+KEEP_ALIVE_SECONDS = 15.0
+"""Between two requests, and for the first: longer than the official clients keep a connection (5
+s)."""
+HANDSHAKE_SECONDS = 10.0
+BACKLOG = 4096
+
+
+class Proxy:
+    """A proxy that listens. ``binds`` are its URLs."""
+
+    def __init__(self, settings: Settings, hub: Hub, upstream: Upstream, server: Server) -> None:
+        self.settings = settings
+        self.hub = hub
+        self.upstream = upstream
+        self.server = server
+
+    @property
+    def binds(self) -> list[str]:
+        return self.server.binds
+
+    async def shutdown(self) -> None:
+        """Stop in good order: accept nobody, let what runs finish for ``drain`` seconds, tell the
+        rest, end them.
+
+        Takes ``drain`` + 1 seconds at most, whatever the clients do. If cancelled, what is left is
+        ended by the exit of :func:`open_proxy`.
+        """
+        await self.server.stop_listening()
+        self.hub.refuse()
+        with trio.move_on_after(self.settings.drain):
+            await self.hub.wait_idle()
+            await self.server.wait_closed()
+        self.hub.close()
+        with trio.move_on_after(FAREWELL_SECONDS):
+            await self.server.wait_closed()
+        self.server.kill_all()
+
+
+@asynccontextmanager
+async def open_proxy(settings: Settings, *, upstream_url: str) -> AsyncGenerator[Proxy]:
+    """Listen and serve for the length of the block. Leaving ends everything at once; see
+    :meth:`Proxy.shutdown`.
+
+    Raises :exc:`OSError` where the address cannot be bound.
+    """
+    upstream = Upstream(
+        upstream_url,
+        timeouts=Timeouts(
+            connect=settings.connect_timeout,
+            first_token=settings.first_token_timeout,
+            inter_token=settings.inter_token_timeout,
+        ),
+        max_event_bytes=settings.max_event,
+        trust_env=settings.trust_env,
+    )
+    limits = Limits(
+        max_transcript_bytes=settings.max_transcript,
+        max_hub_bytes=settings.max_hub,
+        max_subscribers=settings.max_subscribers,
+        max_generations=settings.max_generations,
+        retention=settings.retention,
+        max_lag=settings.max_lag,
+    )
+    async with open_hub(limits) as hub:
+        app = create_app(settings, hub, upstream, count_connections=lambda: len(server.connections))
+        async with open_server(
+            app, _server_config(settings), write_timeout=settings.write_timeout
+        ) as server:
+            yield Proxy(settings, hub, upstream, server)
+
+
+async def serve(
+    settings: Settings,
+    *,
+    upstream_url: str,
+    on_listening: Callable[[list[str]], None] | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT, then shut down in good order; a second signal does not wait
+    for it.
+
+    Raises :exc:`OSError` where the address cannot be bound.
+    """
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with open_proxy(settings, upstream_url=upstream_url) as proxy:
+            if on_listening is not None:
+                on_listening(proxy.binds)
+            await anext(signals)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_cancel_on_next, signals, nursery.cancel_scope)
+                await proxy.shutdown()
+                nursery.cancel_scope.cancel(reason="shut down")
+
+
+async def _cancel_on_next(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+    await anext(signals)
+    scope.cancel(reason="a second signal")
+
+
+def _server_config(settings: Settings) -> Config:
+    config = Config()
+    config.bind = [settings.bind]
+    config.certfile = settings.certfile
+    config.keyfile = settings.keyfile
+    config.alpn_protocols = ["http/1.1"]
+    config.backlog = BACKLOG
+    config.h11_max_incomplete_size = MAX_HEAD_BYTES
+    config.include_server_header = False
+    config.keep_alive_timeout = KEEP_ALIVE_SECONDS
+    config.ssl_handshake_timeout = HANDSHAKE_SECONDS
+    return config

@@ -1,0 +1,90 @@
+"""What the engine answers on each route."""
+
+import msgspec
+import trio
+
+from trioproxy.simulator.connection import Connection, HTTPRequest
+from trioproxy.simulator.engine import Call, Outcome, SimulatedEngine
+from trioproxy.simulator.generation import Generation
+from trioproxy.simulator.refusal import Refusal
+from trioproxy.simulator.request import CHAT_COMPLETIONS, COMPLETIONS, parse_generation
+from trioproxy.simulator.ticker import Ticker
+
+_METHODS = {
+    COMPLETIONS: "POST",
+    CHAT_COMPLETIONS: "POST",
+    "/v1/models": "GET",
+    "/health": "GET",
+    "/stats": "GET",
+}
+
+
+async def answer(
+    request: HTTPRequest, connection: Connection, engine: SimulatedEngine, ticker: Ticker
+) -> None:
+    """Answer one request on its connection.
+
+    Raises `Refusal`, before anything is written, for what is to be answered with an error status,
+    and `trio.BrokenResourceError` when the client of a short answer has left; a generation call's
+    client may leave as it likes. If it is cancelled, a part of the answer may have been sent.
+    """
+    method = _METHODS.get(request.path)
+    if method is None:
+        raise Refusal(404, f"no such path: {request.path}", code="unknown_url")
+    if method != request.method:
+        raise Refusal(405, f"{request.path} takes {method} only", headers={"allow": method})
+    if method == "POST":
+        await _answer_call(request, connection, engine, ticker)
+    else:
+        await connection.respond(200, msgspec.json.encode(_facts(request.path, engine)))
+
+
+async def _answer_call(
+    request: HTTPRequest, connection: Connection, engine: SimulatedEngine, ticker: Ticker
+) -> None:
+    call = Call(
+        method=request.method,
+        path=request.path,
+        query=request.query,
+        headers=request.headers,
+        body=request.body,
+        started=trio.current_time(),
+    )
+    engine.begin(call)
+    try:
+        wanted = parse_generation(request.path, request.headers, request.body, engine.settings)
+        generation = Generation(wanted, connection, ticker, engine.settings.keepalive)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_abort_on_departure, connection, engine, call, nursery.cancel_scope)
+            try:
+                engine.end(call, await generation.run())
+            except trio.BrokenResourceError:
+                engine.end(call, Outcome.ABORTED)
+            nursery.cancel_scope.cancel()
+    except Refusal:
+        engine.end(call, Outcome.REFUSED)
+        raise
+    finally:
+        engine.end(call, Outcome.CANCELLED)
+
+
+async def _abort_on_departure(
+    connection: Connection, engine: SimulatedEngine, call: Call, answering: trio.CancelScope
+) -> None:
+    await connection.wait_departure()
+    engine.end(call, Outcome.ABORTED)
+    answering.cancel()
+
+
+def _facts(path: str, engine: SimulatedEngine) -> object:
+    if path == "/stats":
+        return engine.stats
+    if path == "/health":
+        return {"status": "ok"}
+    model = {
+        "id": engine.settings.model,
+        "object": "model",
+        "created": 0,
+        "owned_by": "trioproxy",
+    }
+    return {"object": "list", "data": [model]}

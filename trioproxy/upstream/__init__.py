@@ -1,0 +1,35 @@
+"""The engine's side: one HTTP call per generation, as a source of events.
+
+A request goes through here in one line: :class:`UpstreamRequest` (what to send, already cleaned of
+what must not travel) -> :func:`~trioproxy.upstream.call.open_call` (the connection, the one seam to
+httpx) -> a source (:meth:`Upstream.stream`, :meth:`Upstream.whole`) that the core enters, or
+:meth:`Upstream.forward` for what is passed through as it is.
+"""
+
+from trioproxy.upstream.errors import (
+    HeaderList,
+    UpstreamBroken,
+    UpstreamNotStreaming,
+    UpstreamRefused,
+    UpstreamSilent,
+    UpstreamUnreachable,
+)
+from trioproxy.upstream.headers import OWN_HEADERS, answer_headers, request_headers
+from trioproxy.upstream.request import Head, UpstreamRequest
+from trioproxy.upstream.upstream import Timeouts, Upstream
+
+__all__ = [
+    "OWN_HEADERS",
+    "Head",
+    "HeaderList",
+    "Timeouts",
+    "Upstream",
+    "UpstreamBroken",
+    "UpstreamNotStreaming",
+    "UpstreamRefused",
+    "UpstreamRequest",
+    "UpstreamSilent",
+    "UpstreamUnreachable",
+    "answer_headers",
+    "request_headers",
+]

@@ -1,0 +1,75 @@
+"""What may travel on: the header rules of an intermediary (RFC 9110 section 7.6.1), and ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+"""They describe one connection, not the message."""
+
+OWN_HEADERS = frozenset({b"x-fanout", b"x-generation-key", b"x-linger", b"last-event-id"})
+"""They speak to this proxy. What they ask for has been done when the upstream is called."""
+
+NOT_REQUESTED = frozenset(
+    {
+        b"host",  # the upstream's own, set by the call
+        b"content-length",  # likewise
+        b"expect",  # the body is here already
+        b"cookie",  # belongs to the proxy's origin
+        b"accept-encoding",  # a compressed stream holds tokens back
+        # llama.cpp lets a conversation survive its client's disconnect: it would generate for
+        # nobody
+        b"x-conversation-id",
+    }
+)
+NOT_ANSWERED = frozenset({b"content-length", b"set-cookie", b"date", b"server"})
+"""Set anew by our server, or meant for one client while the answer may go to many."""
+
+CREDENTIALS = frozenset({b"authorization", b"x-api-key"})
+
+HeaderPairs = list[tuple[bytes, bytes]]
+
+
+def request_headers(
+    headers: Iterable[tuple[bytes, bytes]], *, key: str | None = None
+) -> HeaderPairs:
+    """The headers to send upstream, names in lower case. ``key`` replaces the client's
+    credentials."""
+    dropped = NOT_REQUESTED | OWN_HEADERS
+    if key is not None:
+        dropped |= CREDENTIALS
+    kept = [pair for pair in _end_to_end(headers) if pair[0] not in dropped]
+    kept.append((b"accept-encoding", b"identity"))
+    if key is not None:
+        kept.append((b"authorization", b"Bearer " + key.encode()))
+    return kept
+
+
+def answer_headers(headers: Iterable[tuple[bytes, bytes]]) -> HeaderPairs:
+    """The headers of an upstream's answer that may reach a client."""
+    return [pair for pair in _end_to_end(headers) if pair[0] not in NOT_ANSWERED]
+
+
+def _end_to_end(headers: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
+    pairs = [(name.lower(), value) for name, value in headers]
+    named = {
+        token.strip().lower()
+        for name, value in pairs
+        if name == b"connection"
+        for token in value.split(b",")
+    }
+    for name, value in pairs:
+        if name not in HOP_BY_HOP and name not in named:
+            yield name, value

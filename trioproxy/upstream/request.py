@@ -1,0 +1,32 @@
+"""The nouns of a call: what is asked of the upstream, and the head of its answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamRequest:
+    """A request to make. ``target`` is path and query as they go on the wire, without the
+    upstream's own prefix."""
+
+    method: str
+    target: bytes
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The head of an upstream's answer. Header names are in lower case."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+
+    @property
+    def media_type(self) -> str:
+        """The ``Content-Type`` without its parameters, in lower case; "" if there is none."""
+        for name, value in self.headers:
+            if name == b"content-type":
+                return value.split(b";")[0].strip().lower().decode("latin-1")
+        return ""

@@ -1,0 +1,132 @@
+"""The upstream as the rest of the proxy sees it: where it is, how patient we are, how to call
+it."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import httpx
+import trio
+
+from trioproxy.fanout import Feed
+from trioproxy.upstream.call import Answer, open_call
+from trioproxy.upstream.errors import UpstreamNotStreaming, UpstreamRefused, UpstreamSilent
+from trioproxy.upstream.feed import EventFeed, WholeFeed
+from trioproxy.upstream.request import UpstreamRequest
+from trioproxy.wire import Dialect
+
+MAX_REFUSAL_BYTES = 1024 * 1024
+"""An error answer is kept up to this size; what is longer is cut."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """How patient we are, in seconds: to connect, from the call to its first event, between two
+    events."""
+
+    connect: float = 5.0
+    first_token: float = 600.0
+    inter_token: float = 120.0
+
+
+class Upstream:
+    """One engine's endpoint. ``open_calls`` counts the calls that hold, or are getting, a
+    connection."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeouts: Timeouts | None = None,
+        max_event_bytes: int = 1024 * 1024,
+        trust_env: bool = False,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        self.url = url
+        self.timeouts = timeouts or Timeouts()
+        self.max_event_bytes = max_event_bytes
+        self.open_calls = 0
+        self._trust_env = trust_env
+        self._base_url = httpx.URL(url)
+        # One context for all calls: loading the certificate store costs more than a call does.
+        self._ssl_context = ssl_context or httpx.create_ssl_context(trust_env=trust_env)
+
+    @asynccontextmanager
+    async def stream(self, request: UpstreamRequest, dialect: Dialect) -> AsyncGenerator[Feed]:
+        """A source: the call whose answer is a stream of ``dialect``'s events.
+
+        Entering raises :class:`UpstreamRefused` with the upstream's own answer where that is an
+        error, or one of the other errors of this package.
+        """
+        first_deadline = trio.current_time() + self.timeouts.first_token
+        async with self._open(request, first_deadline) as answer:
+            if answer.head.media_type != dialect.media_type:
+                raise UpstreamNotStreaming(
+                    f"the upstream answered a streaming call with "
+                    f"{answer.head.media_type or 'an untyped body'} instead of {dialect.media_type}"
+                )
+            yield EventFeed(
+                answer,
+                dialect,
+                first_deadline=first_deadline,
+                inter_token_timeout=self.timeouts.inter_token,
+                max_event_bytes=self.max_event_bytes,
+            )
+
+    @asynccontextmanager
+    async def whole(self, request: UpstreamRequest) -> AsyncGenerator[Feed]:
+        """A source: the call whose answer is one body. It has ``first_token`` seconds in all."""
+        deadline = trio.current_time() + self.timeouts.first_token
+        async with self._open(request, deadline) as answer:
+            yield WholeFeed(answer, deadline=deadline)
+
+    @asynccontextmanager
+    async def forward(self, request: UpstreamRequest) -> AsyncGenerator[Answer]:
+        """The call as it is, whatever its status: for what is passed through and never shared."""
+        async with self._call(request, trio.current_time() + self.timeouts.first_token) as answer:
+            yield answer
+
+    @asynccontextmanager
+    async def _open(self, request: UpstreamRequest, deadline: float) -> AsyncGenerator[Answer]:
+        async with self._call(request, deadline) as answer:
+            if not 200 <= answer.head.status < 300:
+                raise UpstreamRefused(
+                    answer.head.status, answer.head.headers, await _refusal_body(answer, deadline)
+                )
+            yield answer
+
+    @asynccontextmanager
+    async def _call(self, request: UpstreamRequest, deadline: float) -> AsyncGenerator[Answer]:
+        async with AsyncExitStack() as stack:
+            self.open_calls += 1
+            stack.callback(self._count_closed)
+            try:
+                with trio.fail_at(deadline):
+                    answer = await stack.enter_async_context(
+                        open_call(
+                            self._base_url,
+                            request,
+                            ssl_context=self._ssl_context,
+                            connect_timeout=self.timeouts.connect,
+                            trust_env=self._trust_env,
+                        )
+                    )
+            except trio.TooSlowError:
+                raise UpstreamSilent("the upstream did not answer in time") from None
+            yield answer
+
+    def _count_closed(self) -> None:
+        self.open_calls -= 1
+
+
+async def _refusal_body(answer: Answer, deadline: float) -> bytes:
+    body = bytearray()
+    with trio.CancelScope(deadline=deadline):
+        async for chunk in answer:
+            body += chunk
+            if len(body) > MAX_REFUSAL_BYTES:
+                break
+    return bytes(body[:MAX_REFUSAL_BYTES])

@@ -1,0 +1,58 @@
+"""The application: every route, on one page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from quart_trio import QuartTrio
+
+from trioproxy.config import Settings
+from trioproxy.fanout import Hub
+from trioproxy.upstream import Upstream
+from trioproxy.web.connection import ProxyRequest, RequestConnection
+from trioproxy.web.failures import respond_to_error
+from trioproxy.web.forwarding import METHODS, Forward
+from trioproxy.web.generate import Generate
+from trioproxy.web.generations import Generations
+from trioproxy.web.operations import Operations
+from trioproxy.wire import ROUTES
+
+
+class ProxyApp(QuartTrio):
+    """Quart, with a stack around each request (see :mod:`trioproxy.web.connection`)."""
+
+    asgi_http_class = RequestConnection
+    request_class = ProxyRequest
+
+
+def create_app(
+    settings: Settings, hub: Hub, upstream: Upstream, *, count_connections: Callable[[], int]
+) -> ProxyApp:
+    """Make the ASGI application that serves ``hub`` over ``upstream``. It owns neither."""
+    app = ProxyApp(__name__, static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_body
+    app.config["BODY_TIMEOUT"] = settings.body_timeout
+    app.config["RESPONSE_TIMEOUT"] = None  # a stream lasts as long as it lasts
+    app.register_error_handler(Exception, respond_to_error)
+
+    generate = Generate(settings, hub, upstream)
+    for path, dialect in ROUTES.items():
+        app.add_url_rule(path, dialect.name, partial(generate.answer, dialect), methods=["POST"])
+
+    generations = Generations(settings, hub, upstream)
+    one = "/v1/generations/<generation_id>"
+    app.add_url_rule("/v1/generations", "list", generations.list, methods=["GET"])
+    app.add_url_rule("/v1/generations", "create", generations.create, methods=["POST"])
+    app.add_url_rule(one, "show", generations.show, methods=["GET"])
+    app.add_url_rule(one, "stop", generations.stop, methods=["DELETE"])
+    app.add_url_rule(f"{one}/events", "events", generations.events, methods=["GET"])
+
+    forward = Forward(settings, upstream)
+    app.add_url_rule("/v1/<path:path>", "forward", forward.answer, methods=METHODS)
+
+    operations = Operations(hub, upstream, count_connections)
+    app.add_url_rule("/healthz", "health", operations.health, methods=["GET"])
+    if settings.debug:
+        app.add_url_rule("/debug/census", "census", operations.census, methods=["GET"])
+    return app

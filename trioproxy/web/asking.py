@@ -1,0 +1,167 @@
+"""What a request asks for: which generation, in which mode, from which event, in whose name."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import parse_qsl, urlencode
+
+from trioproxy.fanout import Mode
+from trioproxy.web.connection import ProxyRequest
+from trioproxy.wire import BadRequest, Dialect
+
+Coalesce = Literal["explicit", "identical", "off"]
+
+CREDENTIAL_HEADERS = ("Authorization", "X-Api-Key")
+DIALECT_HEADERS = ("OpenAI-Organization", "OpenAI-Project", "OpenAI-Beta")
+MODES = ("replay", "live", "private")
+RESUME_PARAMETER = "last_event_id"
+MAX_LINGER = 3600.0
+"""Seconds. Nobody may make an engine generate for nobody for longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a generation was started for. ``fingerprint`` tells whether another request asks for
+    the same."""
+
+    path: str
+    dialect: Dialect
+    streamed: bool
+    fingerprint: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Where a reader left off: the generation (None: the one that the URL names) and the last
+    seq it read."""
+
+    generation_id: str | None
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """How a request wants its generation. ``shares``: it may be answered by one that runs
+    already."""
+
+    tenant: str
+    key: Hashable
+    mode: Mode
+    shares: bool
+    linger: float
+    origin: Origin
+
+
+def tenant_of(request: ProxyRequest) -> str:
+    """Whoever holds the same credentials. Nobody else sees, joins or stops what is theirs."""
+    digest = hashlib.sha256()
+    for name in CREDENTIAL_HEADERS:
+        digest.update(request.headers.get(name, "").encode("latin-1", "replace") + b"\0")
+    return digest.hexdigest()
+
+
+def read_asking(
+    request: ProxyRequest,
+    dialect: Dialect,
+    body: bytes,
+    *,
+    streamed: bool,
+    coalesce: Coalesce,
+    linger: float,
+) -> Asking:
+    """Read the headers that speak to the proxy. Raises :class:`~trioproxy.wire.BadRequest`."""
+    return make_asking(
+        request,
+        request.path,
+        dialect,
+        body,
+        streamed=streamed,
+        coalesce=coalesce,
+        mode=request.headers.get("X-Fanout"),
+        linger=_read_linger(request.headers.get("X-Linger"), linger),
+    )
+
+
+def make_asking(
+    request: ProxyRequest,
+    path: str,
+    dialect: Dialect,
+    body: bytes,
+    *,
+    streamed: bool,
+    coalesce: Coalesce,
+    mode: str | None,
+    linger: float,
+) -> Asking:
+    """Work out key and mode. ``mode`` is what the request said, None if nothing."""
+    if mode is not None and mode not in MODES:
+        raise BadRequest(f"the mode must be one of {', '.join(MODES)}, not {mode!r}", "mode")
+    tenant = tenant_of(request)
+    own_key = request.headers.get("X-Generation-Key")
+    origin = Origin(path, dialect, streamed, _fingerprint(request, path, body, streamed))
+    asked_to_share = mode in ("replay", "live") or own_key is not None
+    return Asking(
+        tenant=tenant,
+        key=(tenant, own_key) if own_key is not None else (tenant, origin.fingerprint),
+        mode=mode or "replay",
+        shares=coalesce == "identical" or (coalesce == "explicit" and asked_to_share),
+        linger=linger,
+        origin=origin,
+    )
+
+
+def query_without_cursor(request: ProxyRequest) -> bytes:
+    """The query to send upstream: all of it but what spoke to the proxy."""
+    query: bytes = request.scope["query_string"]
+    if RESUME_PARAMETER.encode() not in query:
+        return query
+    pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+    return urlencode([pair for pair in pairs if pair[0] != RESUME_PARAMETER]).encode()
+
+
+def read_cursor(request: ProxyRequest) -> Cursor | None:
+    """Where to resume: ``Last-Event-ID`` (WHATWG HTML, 9.2.3), or ``?last_event_id=``; None if
+    neither is there.
+
+    An id reads ``<generation id>:<seq>``; a bare ``<seq>`` is meant for the generation that the URL
+    names. Raises :class:`~trioproxy.wire.BadRequest`.
+    """
+    text = request.headers.get("Last-Event-ID") or request.args.get(RESUME_PARAMETER)
+    if not text:
+        return None
+    generation_id, _, seq = text.rpartition(":")
+    if not (seq.isascii() and seq.isdecimal() and len(seq) < 16):
+        raise BadRequest(f"{text!r} is not an event id of this proxy", "Last-Event-ID")
+    return Cursor(generation_id or None, int(seq))
+
+
+def _fingerprint(request: ProxyRequest, path: str, body: bytes, streamed: bool) -> bytes:
+    digest = hashlib.sha256()
+    parts = [path.encode(), query_without_cursor(request), b"stream" if streamed else b"whole"]
+    parts += [
+        request.headers.get(name, "").encode("latin-1", "replace") for name in DIALECT_HEADERS
+    ]
+    for part in (*parts, body):
+        digest.update(len(part).to_bytes(8, "big") + part)
+    return digest.digest()
+
+
+def _read_linger(text: str | None, default: float) -> float:
+    if text is None:
+        return default
+    try:
+        return check_linger(float(text))
+    except ValueError:
+        raise BadRequest("X-Linger must be a number of seconds", "X-Linger") from None
+
+
+def check_linger(seconds: float) -> float:
+    """``seconds`` itself. Raises :class:`~trioproxy.wire.BadRequest` where nobody should linger
+    so long."""
+    if not (math.isfinite(seconds) and 0 <= seconds <= MAX_LINGER):
+        raise BadRequest(f"a linger must be between 0 and {MAX_LINGER:.0f} seconds", "linger")
+    return seconds

@@ -1,0 +1,65 @@
+"""One request: its handler and its body share one stack, so that nothing is lost between the
+two."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from typing import cast
+
+import trio
+from hypercorn.typing import ASGISendCallable
+from quart import request
+from quart.wrappers import Request
+from quart_trio.asgi import TrioASGIHTTPConnection
+from quart_trio.wrappers import TrioRequest
+
+
+class ProxyRequest(TrioRequest):
+    """A request that owns what was acquired for it. Left when the response is out, or on the way
+    there.
+
+    A subscriber is entered as the plain context manager it is, and left synchronously, whatever
+    cancels the request; the stack is asynchronous for the sake of a forwarded call, whose closing
+    is not.
+    """
+
+    exit_stack: AsyncExitStack
+
+    async def read_body(self) -> bytes:
+        """The body, received whole.
+
+        Raises the HTTP errors 413 where it is larger than ``MAX_CONTENT_LENGTH`` bytes, and 408
+        where it takes longer than ``BODY_TIMEOUT`` seconds.
+        """
+        return cast(bytes, await self.get_data())
+
+    @property
+    def header_pairs(self) -> list[tuple[bytes, bytes]]:
+        """The headers as they came, names in lower case."""
+        return list(self.scope["headers"])
+
+    @property
+    def target(self) -> bytes:
+        """Path and query as they came."""
+        query = self.scope["query_string"]
+        return self.scope["raw_path"] + (b"?" + query if query else b"")
+
+
+class RequestConnection(TrioASGIHTTPConnection):
+    """Quart's view of one request, with a stack around handler *and* body.
+
+    Where the handler acquires and the body releases, a client that leaves between the two leaves a
+    subscriber behind: the body's first step never runs, and neither does its ``finally``.
+    """
+
+    async def handle_request(  # type: ignore[override]
+        self, nursery: trio.Nursery, request: Request, send: ASGISendCallable
+    ) -> None:
+        async with AsyncExitStack() as stack:
+            cast(ProxyRequest, request).exit_stack = stack
+            await super().handle_request(nursery, request, send)
+
+
+def current_request() -> ProxyRequest:
+    """The request that the current task answers."""
+    return cast(ProxyRequest, request)

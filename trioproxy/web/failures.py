@@ -1,0 +1,160 @@
+"""What went wrong, as the API's own clients expect to hear it: status, type, code and words."""
+
+from __future__ import annotations
+
+import logging
+
+from quart_trio.wrappers import TrioResponse as Response
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+
+from trioproxy.fanout import (
+    CursorAhead,
+    Evicted,
+    ExpiredGeneration,
+    Gap,
+    HubClosed,
+    Outcome,
+    SourceFailed,
+    TooManyGenerations,
+    TooManySubscribers,
+    TranscriptFull,
+    UnknownGeneration,
+)
+from trioproxy.upstream import (
+    HeaderList,
+    UpstreamBroken,
+    UpstreamNotStreaming,
+    UpstreamRefused,
+    UpstreamSilent,
+    UpstreamUnreachable,
+    answer_headers,
+)
+from trioproxy.web.connection import current_request
+from trioproxy.wire import OPENAI_CHAT, BadRequest, Failure, dialect_for
+
+logger = logging.getLogger(__name__)
+
+RETRY_AFTER_SECONDS = 1
+
+
+class Mismatch(Exception):
+    """The request names a generation that was started by another path or body."""
+
+
+STATUSES: dict[type[Exception], tuple[int, str, str]] = {
+    BadRequest: (400, "invalid_request_error", "bad_request"),
+    UnknownGeneration: (404, "invalid_request_error", "generation_not_found"),
+    Mismatch: (409, "invalid_request_error", "generation_mismatch"),
+    CursorAhead: (409, "invalid_request_error", "event_not_reached"),
+    ExpiredGeneration: (410, "invalid_request_error", "generation_expired"),
+    TooManyGenerations: (429, "rate_limit_error", "too_many_generations"),
+    TooManySubscribers: (429, "rate_limit_error", "too_many_subscribers"),
+    UpstreamBroken: (502, "upstream_error", "upstream_broken"),
+    UpstreamNotStreaming: (502, "upstream_error", "upstream_not_streaming"),
+    UpstreamUnreachable: (502, "upstream_error", "upstream_unreachable"),
+    TranscriptFull: (502, "upstream_error", "answer_too_large"),
+    HubClosed: (503, "server_error", "shutting_down"),
+    UpstreamSilent: (504, "upstream_error", "upstream_timeout"),
+}
+"""Each error that a request can meet: the HTTP status, and OpenAI's ``type`` and ``code``."""
+
+HTTP_CODES = {408: "request_timeout", 413: "body_too_large"}
+
+
+def failure_of(error: Exception) -> Failure:
+    """The failure to tell for an error. One that nobody foresaw is told as such, and no more."""
+    if isinstance(error, UpstreamRefused):
+        return Failure(error.status, "upstream_error", str(error), "upstream_refused")
+    for known, (status, kind, code) in STATUSES.items():
+        if isinstance(error, known):
+            param = error.param if isinstance(error, BadRequest) else None
+            return Failure(status, kind, str(error), code, param)
+    if isinstance(error, HTTPException) and error.code is not None:
+        code = HTTP_CODES.get(error.code, error.name.lower().replace(" ", "_"))
+        return Failure(error.code, "invalid_request_error", error.description or error.name, code)
+    return Failure(500, "server_error", "an internal error of the proxy", "internal_error")
+
+
+def failure_of_end(end: Outcome | Evicted) -> Failure:
+    """The failure to tell where a generation ended without completing, or a reader was sent
+    away."""
+    if isinstance(end, Evicted):
+        return EVICTIONS[end.reason]
+    if end.kind == "cancelled":
+        return CANCELLATIONS.get(end.reason or "", CANCELLED)
+    if end.reason == "truncated":
+        return TRUNCATED
+    return failure_of(end.error or SourceFailed("internal", "the upstream failed"))
+
+
+def failure_of_gap(gap: Gap) -> Failure:
+    """The failure to tell on a route whose clients know no gaps."""
+    return Failure(
+        410,
+        "server_error",
+        f"events {gap.first} to {gap.last} are no longer held: this reader fell too far behind",
+        "overtaken",
+    )
+
+
+CANCELLED = Failure(410, "server_error", "the generation was stopped", "cancelled")
+CANCELLATIONS = {
+    "shutdown": Failure(
+        503, "server_error", "the proxy is shutting down: try again", "shutting_down"
+    ),
+    "deadline": Failure(504, "server_error", "the generation ran for too long", "deadline"),
+}
+EVICTIONS = {
+    "slow": Failure(410, "server_error", "this reader fell too far behind", "evicted_slow"),
+    "limit": Failure(429, "rate_limit_error", "a limit was reached", "evicted_limit"),
+    "draining": Failure(503, "server_error", "the proxy is shutting down: try again", "draining"),
+}
+TRUNCATED = Failure(
+    502,
+    "upstream_error",
+    "the upstream's stream ended before it was complete",
+    "upstream_truncated",
+)
+
+
+def respond_to_error(error: Exception) -> Response:
+    """The response to a request that failed before its first byte, in the dialect of its route."""
+    if isinstance(error, UpstreamRefused):
+        return respond_as_upstream(error.status, error.headers, error.body)
+    failure = failure_of(error)
+    if failure.status == 500:
+        logger.error("a request crashed", exc_info=error)
+    response = _respond(failure)
+    if isinstance(error, MethodNotAllowed) and error.valid_methods:
+        response.headers["Allow"] = ", ".join(error.valid_methods)
+    return response
+
+
+def respond_to_end(end: Outcome | Evicted) -> Response:
+    """The response to a request whose generation ended without completing, before its first
+    byte."""
+    if isinstance(end, Outcome) and isinstance(end.error, UpstreamRefused):
+        return respond_to_error(end.error)
+    return _respond(failure_of_end(end))
+
+
+def respond_as_upstream(status: int, headers: HeaderList, body: bytes) -> Response:
+    """The upstream's own answer, less what described its connection to us."""
+    response = Response(body, status)
+    del response.headers["Content-Type"]
+    for name, value in answer_headers(headers):
+        response.headers.add(name.decode("latin-1"), value.decode("latin-1"))
+    return response
+
+
+def _respond(failure: Failure) -> Response:
+    dialect = dialect_for(current_request().path) or OPENAI_CHAT
+    response = Response(
+        dialect.error_body(failure), failure.status, content_type="application/json"
+    )
+    if failure.status in (429, 503):
+        response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    if failure.status in (409, 410):
+        # The official SDKs try a 409 again by themselves; here the answer would not change.
+        response.headers["X-Should-Retry"] = "false"
+    return response

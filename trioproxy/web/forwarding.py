@@ -1,0 +1,69 @@
+"""Every other path of the API: forwarded to the upstream as it is, and never shared."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from types import TracebackType
+
+from quart.wrappers.response import ResponseBody
+from quart_trio.wrappers import TrioResponse as Response
+from werkzeug.exceptions import MethodNotAllowed, NotFound
+
+from trioproxy.config import Settings
+from trioproxy.upstream import (
+    Upstream,
+    UpstreamRequest,
+    answer_headers,
+    request_headers,
+)
+from trioproxy.upstream.call import Answer
+from trioproxy.web.connection import current_request
+from trioproxy.wire import BadRequest, dialect_for
+
+logger = logging.getLogger(__name__)
+
+METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+
+
+class Forward:
+    """Whatever the proxy has no route for. The call belongs to the request and ends with it."""
+
+    def __init__(self, settings: Settings, upstream: Upstream) -> None:
+        self._settings = settings
+        self._upstream = upstream
+
+    async def answer(self, path: str) -> Response:
+        request = current_request()
+        if dialect_for(request.path) is not None:
+            raise MethodNotAllowed(valid_methods=["POST"])
+        if path.partition("/")[0] == "generations":
+            raise NotFound("there is nothing at this path")
+        if {".", ".."} & set(path.split("/")):
+            raise BadRequest("the path must not contain . or .. segments")
+        call = UpstreamRequest(
+            request.method,
+            request.target,
+            request_headers(request.header_pairs, key=self._settings.upstream_key),
+            await request.read_body(),
+        )
+        answer = await request.exit_stack.enter_async_context(self._upstream.forward(call))
+        response = Response(AnswerBody(answer), answer.head.status)
+        del response.headers["Content-Type"]
+        length = [pair for pair in answer.head.headers if pair[0] == b"content-length"]
+        for name, value in answer_headers(answer.head.headers) + length:
+            response.headers.add(name.decode("latin-1"), value.decode("latin-1"))
+        return response
+
+
+class AnswerBody(ResponseBody):
+    """The body of the upstream's answer, chunk by chunk, at the pace of the client."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+
+    async def __aenter__(self) -> AsyncIterator[bytes]:
+        return self._answer
+
+    async def __aexit__(self, exc_type: type, exc_value: BaseException, tb: TracebackType) -> None:
+        pass

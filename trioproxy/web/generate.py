@@ -1,0 +1,177 @@
+"""The API's own routes: a request for tokens starts a generation, joins one, or takes one up
+again."""
+
+from __future__ import annotations
+
+import trio
+from quart_trio.wrappers import TrioResponse as Response
+
+from trioproxy.config import Settings
+from trioproxy.fanout import (
+    Generation,
+    Hub,
+    Outcome,
+    Source,
+    Subscriber,
+    UnknownGeneration,
+)
+from trioproxy.upstream import Head, Upstream, UpstreamRequest, request_headers
+from trioproxy.web.asking import (
+    Asking,
+    Cursor,
+    Origin,
+    query_without_cursor,
+    read_asking,
+    read_cursor,
+    tenant_of,
+)
+from trioproxy.web.connection import ProxyRequest, current_request
+from trioproxy.web.failures import Mismatch, respond_as_upstream, respond_to_end
+from trioproxy.web.streaming import StreamBody
+from trioproxy.wire import Dialect, read_call, with_stream
+
+STREAM_HEADERS = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-cache, no-transform",
+    "X-Accel-Buffering": "no",
+}
+"""The head of every stream: not to be stored, compressed or held back by anything on the way."""
+
+
+class Generate:
+    """``POST`` on the routes of a dialect."""
+
+    def __init__(self, settings: Settings, hub: Hub, upstream: Upstream) -> None:
+        self._settings = settings
+        self._hub = hub
+        self._upstream = upstream
+
+    async def answer(self, dialect: Dialect) -> Response:
+        """Handle one request. What it acquires is on the request's stack when this returns or
+        raises."""
+        request = current_request()
+        body = await request.read_body()
+        call = read_call(body)
+        streamed = self._streams_by_default if call.stream is None else call.stream
+        if streamed and call.stream is None:
+            body = with_stream(body)
+        asking = read_asking(
+            request,
+            dialect,
+            body,
+            streamed=streamed,
+            coalesce=self._settings.coalesce,
+            linger=self._settings.linger,
+        )
+        cursor = read_cursor(request)
+        if cursor is None:
+            subscriber, found = self._join(request, asking, body)
+        else:
+            subscriber, found = self._resume(request, asking, cursor), True
+        response = await (self._stream(subscriber, dialect) if streamed else _whole(subscriber))
+        response.headers["X-Generation-Id"] = subscriber.generation.id
+        response.headers["X-Cache"] = "join" if found else "miss"
+        return response
+
+    @property
+    def _streams_by_default(self) -> bool:
+        default = self._settings.default_stream
+        return self._settings.upstream is None if default is None else default
+
+    def _join(self, request: ProxyRequest, asking: Asking, body: bytes) -> tuple[Subscriber, bool]:
+        """Join the running twin or start a generation: no ``await`` from the look-up to the
+        stack."""
+        running = self._hub.find(asking.key) if asking.mode != "private" else None
+        if running is not None and asking.shares:
+            _check_same(running, asking)
+        # A request that did not ask to share leaves a running twin alone: it gets a call of its
+        # own.
+        key = asking.key if running is None or asking.shares else None
+        if self._settings.coalesce == "off":
+            key = None
+        subscriber = request.exit_stack.enter_context(
+            self._hub.join(
+                key,
+                source_of(
+                    self._upstream, request, asking.origin, body, self._settings.upstream_key
+                ),
+                mode=asking.mode,
+                linger=asking.linger,
+                on_lag=self._settings.on_lag if asking.origin.streamed else "wait",
+                when_full="trim" if asking.origin.streamed else "fail",
+                tenant=asking.tenant,
+                origin=asking.origin,
+            )
+        )
+        return subscriber, subscriber.generation is running
+
+    def _resume(self, request: ProxyRequest, asking: Asking, cursor: Cursor) -> Subscriber:
+        if cursor.generation_id is None:
+            raise UnknownGeneration("the event id names no generation")
+        generation = find_for(self._hub, request, cursor.generation_id)
+        _check_same(generation, asking)
+        return request.exit_stack.enter_context(
+            self._hub.subscribe(
+                generation.id,
+                after=cursor.seq,
+                linger=asking.linger,
+                on_lag=self._settings.on_lag if asking.origin.streamed else "wait",
+            )
+        )
+
+    async def _stream(self, subscriber: Subscriber, dialect: Dialect) -> Response:
+        """The head, as soon as the upstream's has come; without it, after ``commit_after``
+        seconds of silence."""
+        generation = subscriber.generation
+        with trio.move_on_after(self._settings.commit_after):
+            await generation.wait_opened()
+        if generation.head is None and generation.outcome is not None:
+            return respond_to_end(generation.outcome)
+        body = StreamBody(subscriber, dialect, heartbeat=self._settings.heartbeat)
+        return Response(body, headers=STREAM_HEADERS)
+
+
+async def _whole(subscriber: Subscriber) -> Response:
+    """The whole answer, as the upstream gave it, once it is complete."""
+    body = bytearray()
+    async for batch in subscriber:
+        for event in batch.events:
+            body += event.data
+    head, end = subscriber.generation.head, subscriber.end
+    if isinstance(head, Head) and isinstance(end, Outcome) and end.kind == "completed":
+        return respond_as_upstream(head.status, head.headers, bytes(body))
+    assert end is not None
+    return respond_to_end(end)
+
+
+def source_of(
+    upstream: Upstream, request: ProxyRequest, origin: Origin, body: bytes, key: str | None
+) -> Source:
+    """The upstream call that ``request`` asks for. Not made before the core enters it."""
+    query = query_without_cursor(request)
+    call = UpstreamRequest(
+        "POST",
+        origin.path.encode() + (b"?" + query if query else b""),
+        request_headers(request.header_pairs, key=key),
+        body,
+    )
+    return upstream.stream(call, origin.dialect) if origin.streamed else upstream.whole(call)
+
+
+def find_for(hub: Hub, request: ProxyRequest, generation_id: str) -> Generation:
+    """The generation with this id, if it is this tenant's; to everyone else there is none."""
+    generation = hub.get(generation_id)
+    if generation.tenant != tenant_of(request):
+        raise UnknownGeneration(f"there is no generation {generation_id}")
+    return generation
+
+
+def _check_same(generation: Generation, asking: Asking) -> None:
+    if origin_of(generation).fingerprint != asking.origin.fingerprint:
+        raise Mismatch(f"{generation.id} was started by another path, query or body")
+
+
+def origin_of(generation: Generation) -> Origin:
+    """What a generation of ours was started for."""
+    assert isinstance(generation.origin, Origin)
+    return generation.origin

@@ -1,0 +1,165 @@
+"""Generations as resources: list, look, create without reading, read, stop."""
+
+from __future__ import annotations
+
+import msgspec
+from quart_trio.wrappers import TrioResponse as Response
+
+from trioproxy.config import Settings
+from trioproxy.fanout import Gap, Generation, Hub, Mode
+from trioproxy.upstream import Upstream
+from trioproxy.web.asking import check_linger, make_asking, read_cursor, tenant_of
+from trioproxy.web.connection import ProxyRequest, current_request
+from trioproxy.web.failures import Mismatch
+from trioproxy.web.generate import STREAM_HEADERS, find_for, origin_of, source_of
+from trioproxy.web.streaming import StreamBody
+from trioproxy.wire import BadRequest, Message, dialect_for, encode, read_call, with_stream
+
+
+class Creation(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of ``POST /v1/generations``. ``linger`` is in seconds, ``body`` goes upstream as
+    it is."""
+
+    path: str
+    body: msgspec.Raw
+    linger: float | None = None
+    mode: Mode | None = None
+
+
+class Generations:
+    """``/v1/generations`` and what lies below it. A tenant sees its own."""
+
+    def __init__(self, settings: Settings, hub: Hub, upstream: Upstream) -> None:
+        self._settings = settings
+        self._hub = hub
+        self._upstream = upstream
+
+    async def list(self) -> Response:
+        """All that run, then all that are retained, each oldest first."""
+        tenant = tenant_of(current_request())
+        generations = [*self._hub.running, *self._hub.retained]
+        data = [describe(generation) for generation in generations if generation.tenant == tenant]
+        return _json({"object": "list", "data": data})
+
+    async def create(self) -> Response:
+        """Start a generation that nobody reads yet, or find the one that runs: 201, and where it
+        is."""
+        request = current_request()
+        creation = _read_creation(await request.read_body())
+        dialect = dialect_for(creation.path)
+        if dialect is None:
+            raise BadRequest(f"no generation can be asked for on {creation.path!r}", "path")
+        body = bytes(creation.body)
+        call = read_call(body)
+        if call.stream is None:
+            body = with_stream(body)
+        elif not call.stream:
+            raise BadRequest("a generation that is read later must stream", "body.stream")
+        linger = creation.linger
+        asking = make_asking(
+            request,
+            creation.path,
+            dialect,
+            body,
+            streamed=True,
+            coalesce=self._settings.coalesce,
+            mode=creation.mode,
+            linger=self._settings.create_linger if linger is None else check_linger(linger),
+        )
+        generation = self._hub.start(
+            asking.key if asking.shares else None,
+            source_of(self._upstream, request, asking.origin, body, self._settings.upstream_key),
+            mode=asking.mode,
+            linger=asking.linger,
+            tenant=asking.tenant,
+            origin=asking.origin,
+        )
+        response = _json(describe(generation), 201)
+        response.headers["Location"] = f"/v1/generations/{generation.id}"
+        return response
+
+    async def show(self, generation_id: str) -> Response:
+        return _json(describe(find_for(self._hub, current_request(), generation_id)))
+
+    async def stop(self, generation_id: str) -> Response:
+        """End it for everyone. One that has ended is left as it is."""
+        generation = find_for(self._hub, current_request(), generation_id)
+        generation.cancel("stopped")
+        return _json(describe(generation))
+
+    async def events(self, generation_id: str) -> Response:
+        """Read it: from the start, from an event on, or (``?mode=live``) from now on."""
+        request = current_request()
+        generation = find_for(self._hub, request, generation_id)
+        origin = origin_of(generation)
+        after = _read_after(request, generation)
+        if request.method == "HEAD":
+            return Response(b"", headers=STREAM_HEADERS)
+        subscriber = request.exit_stack.enter_context(
+            self._hub.subscribe(
+                generation.id,
+                after=after,
+                mode=_read_mode(request),
+                on_lag=self._settings.on_lag,
+            )
+        )
+        body = StreamBody(
+            subscriber, origin.dialect, heartbeat=self._settings.heartbeat, tell_gap=_gap_event
+        )
+        response = Response(body, headers=STREAM_HEADERS)
+        response.headers["X-Generation-Id"] = generation.id
+        return response
+
+
+def describe(generation: Generation) -> dict[str, object]:
+    """A generation as JSON. Times are seconds since the epoch."""
+    outcome = generation.outcome
+    return {
+        "object": "generation",
+        "id": generation.id,
+        "state": "running" if outcome is None else "ended",
+        "outcome": outcome and {"kind": outcome.kind, "reason": outcome.reason},
+        "path": origin_of(generation).path,
+        "mode": generation.mode,
+        "subscribers": len(generation.subscribers),
+        "events": generation.transcript.last,
+        "bytes": generation.transcript.position,
+        "created_at": generation.created_at,
+        "first_event_at": generation.first_event_at,
+        "ended_at": generation.ended_at,
+    }
+
+
+def _gap_event(gap: Gap) -> bytes:
+    return encode(Message(b"gap", msgspec.json.encode({"first": gap.first, "last": gap.last})))
+
+
+def _read_creation(body: bytes) -> Creation:
+    try:
+        return msgspec.json.decode(body, type=Creation)
+    except msgspec.ValidationError as error:
+        raise BadRequest(str(error)) from None
+    except (ValueError, RecursionError) as error:
+        raise BadRequest(f"the body is not valid JSON: {error}") from None
+
+
+def _read_after(request: ProxyRequest, generation: Generation) -> int | None:
+    cursor = read_cursor(request)
+    if cursor is None:
+        return None
+    if cursor.generation_id not in (None, generation.id):
+        raise Mismatch(f"the event id belongs to another generation than {generation.id}")
+    return cursor.seq
+
+
+def _read_mode(request: ProxyRequest) -> Mode:
+    mode = request.args.get("mode", "replay")
+    if mode == "replay":
+        return "replay"
+    if mode == "live":
+        return "live"
+    raise BadRequest(f"the mode of a reader must be replay or live, not {mode!r}", "mode")
+
+
+def _json(value: object, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(value), status, content_type="application/json")

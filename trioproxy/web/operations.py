@@ -1,0 +1,61 @@
+"""What an operator asks: does it live, and what does it hold."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import msgspec
+import trio
+from quart_trio.wrappers import TrioResponse as Response
+
+from trioproxy.fanout import Hub
+from trioproxy.upstream import Upstream
+
+
+class Operations:
+    """``/healthz`` and ``/debug/census``. ``count_connections`` is the server's, which lies
+    above."""
+
+    def __init__(self, hub: Hub, upstream: Upstream, count_connections: Callable[[], int]) -> None:
+        self._hub = hub
+        self._upstream = upstream
+        self._count_connections = count_connections
+
+    async def health(self) -> Response:
+        return _json(
+            {
+                "status": "ok",
+                "generations": len(self._hub.running),
+                "subscribers": self._count_subscribers(),
+            }
+        )
+
+    async def census(self) -> Response:
+        """What is alive in this process, this request and its connection included."""
+        return _json(
+            {
+                "tasks": trio.lowlevel.current_statistics().tasks_living,
+                "fds": len(os.listdir("/proc/self/fd")) - 1,  # less the one that lists them
+                "generations": len(self._hub.running),
+                "subscribers": self._count_subscribers(),
+                "upstream_calls": self._upstream.open_calls,
+                "retained": len(self._hub.retained),
+                "connections": self._count_connections(),
+                "rss_bytes": _rss_bytes(),
+            }
+        )
+
+    def _count_subscribers(self) -> int:
+        generations = [*self._hub.running, *self._hub.retained]
+        return sum(len(generation.subscribers) for generation in generations)
+
+
+def _rss_bytes() -> int:
+    """Resident memory (proc(5), statm: the second field, in pages)."""
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _json(value: object) -> Response:
+    return Response(msgspec.json.encode(value), content_type="application/json")

@@ -1,0 +1,95 @@
+"""A subscriber's batches as the body of an HTTP response."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from functools import cache
+from types import TracebackType
+
+import trio
+from quart.wrappers.response import ResponseBody
+
+from trioproxy.fanout import Batch, Event, Evicted, Gap, Outcome, Renderer, Subscriber
+from trioproxy.web.failures import failure_of_end, failure_of_gap
+from trioproxy.wire import Dialect, Message
+
+
+@cache
+def renderer_for(dialect: Dialect) -> Renderer:
+    """How ``dialect`` frames an event: one function for each dialect, so that its frames are
+    cached once."""
+
+    def render(generation_id: str, event: Event) -> bytes:
+        event_id = f"{generation_id}:{event.seq}".encode()
+        return dialect.encode(Message(event.name, event.data), event_id)
+
+    return render
+
+
+class StreamBody(ResponseBody):
+    """What a subscriber gets, as frames of its generation's dialect, and heartbeats in silence.
+
+    It acquires nothing: the subscriber belongs to the request's stack. ``tell_gap`` frames a gap
+    for clients that know what that is; without it a gap is told as the dialect's error and ends the
+    stream. If cancelled while it waits, nothing was taken from the subscriber.
+    """
+
+    def __init__(
+        self,
+        subscriber: Subscriber,
+        dialect: Dialect,
+        *,
+        heartbeat: float,
+        tell_gap: Callable[[Gap], bytes] | None = None,
+    ) -> None:
+        self._subscriber = subscriber
+        self._dialect = dialect
+        self._render = renderer_for(dialect)
+        self._heartbeat = heartbeat
+        self._tell_gap = tell_gap
+        self._ended = False
+
+    async def __aenter__(self) -> StreamBody:
+        return self
+
+    async def __aexit__(self, exc_type: type, exc_value: BaseException, tb: TracebackType) -> None:
+        pass
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        """All that is new, as one piece of bytes; a heartbeat after ``heartbeat`` seconds of
+        silence."""
+        if self._ended:
+            raise StopAsyncIteration
+        with trio.move_on_after(self._heartbeat):
+            batch = await anext(self._subscriber, None)
+            if batch is not None:
+                return self._frames(batch)
+            self._ended = True
+            farewell = self._farewell(self._subscriber.end)
+            if not farewell:
+                raise StopAsyncIteration
+            return farewell
+        return self._dialect.heartbeat
+
+    def _frames(self, batch: Batch) -> bytes:
+        if batch.gap is None:
+            return batch.render(self._render)
+        if self._tell_gap is not None:
+            return self._tell_gap(batch.gap) + batch.render(self._render)
+        self._ended = True
+        return self._encode(self._dialect.failure(failure_of_gap(batch.gap)))
+
+    def _farewell(self, end: Outcome | Evicted | None) -> bytes:
+        """What is still to be said after the last event: nothing where the stream itself has
+        said it."""
+        if end is None or (isinstance(end, Outcome) and end.kind == "completed"):
+            return b""
+        if isinstance(end, Outcome) and end.told:
+            return self._encode(self._dialect.closing)
+        return self._encode(self._dialect.failure(failure_of_end(end)))
+
+    def _encode(self, messages: tuple[Message, ...]) -> bytes:
+        return b"".join(self._dialect.encode(message, None) for message in messages)
