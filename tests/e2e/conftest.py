@@ -21,7 +21,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("models")
     write_model(folder / "fast.gguf")
-    write_model(folder / "slow.gguf", layers=24, ff=2048, ctx=131_072, eos=0)
+    write_model(folder / "slow.gguf", layers=20, ff=2048, ctx=131_072, eos=0)
     return folder
 
 

@@ -12,8 +12,10 @@ without an end of text streams for ever.
 
 import os
 import sys
+from importlib import import_module
+from typing import Any
 
-import xllamacpp  # pyright: ignore[reportMissingTypeStubs]
+xllamacpp: Any = import_module("xllamacpp")  # an extension module without type stubs
 
 
 def main() -> None:

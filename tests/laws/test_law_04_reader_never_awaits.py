@@ -4,6 +4,7 @@ who do not listen: one ring a read for each that waits, however many tokens the 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 
 import pytest
@@ -11,8 +12,8 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.support.reading import Reading, read_to_end
-from tests.support.source import DONE, ScriptedSource
-from trioproxy.fanout import COMPLETED, open_hub
+from tests.support.source import ScriptedSource
+from trioproxy.fanout import Subscriber, open_hub
 from trioproxy.fanout.subscriber import Doorbell
 
 Rings = Counter[Doorbell]
@@ -51,23 +52,24 @@ async def test_a_burst_in_one_read_loses_nothing_and_rings_each_who_waits_once(
     rings: Rings,
 ) -> None:
     source = ScriptedSource()
-    async with open_hub() as hub, trio.open_nursery() as nursery:
+    async with open_hub() as hub:
         with ExitStack() as crowd:
             subscribers = [crowd.enter_context(hub.join("key", source)) for _ in range(10)]
             readings = [Reading() for _ in subscribers]
-            for reading, subscriber in zip(readings, subscribers, strict=True):
-                nursery.start_soon(reading.follow, subscriber)
-            await wait_all_tasks_blocked()
+            async with trio.open_nursery() as nursery:
+                for reading, subscriber in zip(readings, subscribers, strict=True):
+                    nursery.start_soon(reading.follow, subscriber)
+                await wait_all_tasks_blocked()
 
-            source.arrive(*[b"token"] * 500)
-            await wait_all_tasks_blocked()
+                source.arrive(*[b"token"] * 500)
+                await wait_all_tasks_blocked()
 
-            assert [reading.seqs for reading in readings] == [list(range(1, 501))] * 10
-            assert [rings[subscriber.bell] for subscriber in subscribers] == [1] * 10
-            source.complete()
+                assert [reading.seqs for reading in readings] == [list(range(1, 501))] * 10
+                assert [rings[subscriber.bell] for subscriber in subscribers] == [1] * 10
+                source.complete()
 
 
-async def test_the_bell_rings_when_all_of_the_read_is_there(nursery: trio.Nursery) -> None:
+async def test_the_bell_rings_when_all_of_the_read_is_there() -> None:
     source = ScriptedSource()
     async with open_hub() as hub:
         with hub.join("key", source) as subscriber:
@@ -126,28 +128,34 @@ class StepsOf(trio.abc.Instrument):
         self.count += task is self._task
 
 
-@pytest.mark.parametrize("waits", [True, False])
+async def stall(subscriber: Subscriber) -> None:
+    await trio.sleep_forever()
+
+
+@pytest.mark.parametrize("read", [read_to_end, stall])
 async def test_the_reader_takes_as_many_steps_for_a_crowd_as_for_one(
-    waits: bool, nursery: trio.Nursery
+    read: Callable[[Subscriber], Awaitable[object]],
 ) -> None:
     async def steps_with(crowd_size: int) -> int:
-        source = ScriptedSource()
-        async with open_hub() as hub:
-            with ExitStack() as crowd:
-                for _ in range(crowd_size):
-                    subscriber = crowd.enter_context(hub.join("key", source))
-                    if waits:
-                        nursery.start_soon(Reading().follow, subscriber)
-                await wait_all_tasks_blocked()
-                steps = StepsOf(source.entries[0].task)
-                trio.lowlevel.add_instrument(steps)
-                for _ in range(20):
-                    source.arrive(b"token")
-                    await wait_all_tasks_blocked()
-                source.arrive(DONE)
-                await wait_all_tasks_blocked()
-                trio.lowlevel.remove_instrument(steps)
-                assert hub.retained[0].outcome == COMPLETED
-                return steps.count
+        async def join_and_read() -> None:
+            with hub.join("key", source) as subscriber:
+                await read(subscriber)
 
-    assert await steps_with(1) == await steps_with(50)
+        source = ScriptedSource()
+        async with open_hub() as hub, trio.open_nursery() as crowd:
+            for _ in range(crowd_size):
+                crowd.start_soon(join_and_read)
+            await wait_all_tasks_blocked()
+            steps = StepsOf(source.entries[0].task)
+            trio.lowlevel.add_instrument(steps)
+            for _ in range(20):
+                source.arrive(b"token")
+                await wait_all_tasks_blocked()
+            trio.lowlevel.remove_instrument(steps)
+            crowd.cancel_scope.cancel()
+        return steps.count
+
+    alone = await steps_with(1)
+
+    assert alone > 0
+    assert alone == await steps_with(50)

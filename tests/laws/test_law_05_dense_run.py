@@ -145,6 +145,7 @@ async def test_a_reader_that_keeps_up_is_told_of_no_gap() -> None:
 
 # -- exactly one end -------------------------------------------------------------------------------
 
+
 async def end_of(subscriber: Subscriber) -> list[Outcome | Evicted | None]:
     """The end as it stands after each of three vain attempts to read on."""
     ends: list[Outcome | Evicted | None] = []

@@ -232,21 +232,20 @@ def test_default_bound_is_a_mebibyte() -> None:
         SSEParser().feed(fits + b"x")
 
 
-@pytest.mark.parametrize("piece", [b"x", b"x\ndata:"], ids=["one long line", "many short lines"])
-def test_a_byte_of_a_large_event_costs_what_a_byte_of_a_small_one_does(piece: bytes) -> None:
+@pytest.mark.parametrize("chunk", [b"x", b"\ndata:xy"], ids=["one long line", "many short lines"])
+def test_a_byte_of_a_large_event_costs_what_a_byte_of_a_small_one_does(chunk: bytes) -> None:
     def seconds_per_byte(size: int, attempts: int) -> float:
-        stream = b"data:" + piece * (size // len(piece))
-        chunks = byte_by_byte(stream)
+        chunks = [b"data:", *[chunk] * (size // len(chunk))]
         best = float("inf")
         for _ in range(attempts):
             parser = SSEParser(max_event_bytes=1 << 21)
             begin = time.process_time()
             parse(chunks, parser)
             best = min(best, time.process_time() - begin)
-        return best / len(stream)
+        return best / size
 
     small = seconds_per_byte(1 << 13, attempts=9)
     large = seconds_per_byte(1 << 20, attempts=1)
 
-    # A parser that copies or searches what it holds, for each chunk, takes a hundred times as long.
+    # A parser that copies or searches what it holds for each chunk takes ten times as long.
     assert large < 5 * small

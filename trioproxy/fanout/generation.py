@@ -33,9 +33,9 @@ class Generation:
 
     ``key`` is what the hub finds it by while it runs, None if it is not shared. ``origin`` is what
     it was started for, and ``head`` what entering the source yielded (None before): the core hands
-    both on and looks into neither. ``outcome`` is None while it runs. ``created_at``, ``first_event_at``
-    and ``ended_at`` are wall-clock times in seconds since the epoch (None: not yet). ``linger`` is
-    the longest that any of its requests asked for, in seconds.
+    both on and looks into neither. ``outcome`` is None while it runs. ``created_at``,
+    ``first_event_at`` and ``ended_at`` are wall-clock times in seconds since the epoch (None: not
+    yet). ``linger`` is the longest that any of its requests asked for, in seconds.
     """
 
     def __init__(
@@ -112,6 +112,13 @@ class Generation:
         finally:
             self._leave(subscriber)
 
+    def outlive_readers(self, linger: float) -> None:
+        """Let it outlive its last subscriber by ``linger`` seconds at least; if nobody reads it
+        now, its linger begins anew."""
+        self.linger = max(self.linger, linger)
+        if not self.subscribers:
+            self._begin_linger()
+
     def _leave(self, subscriber: Subscriber) -> None:
         self.subscribers.discard(subscriber)
         self.waiting.discard(subscriber)
@@ -153,7 +160,7 @@ class Generation:
         now = trio.current_time()
         if now >= self._ends_at:
             return "deadline"
-        return "abandoned" if not self.subscribers else "shutdown"
+        return "abandoned" if now >= self._scope.deadline else "shutdown"
 
     # -- the reader --------------------------------------------------------------------------------
 
@@ -170,7 +177,9 @@ class Generation:
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._read)
+                    nursery.start_soon(self._read, name=f"reader of {self.id}")
+        except* Exception as errors:  # a source with a nursery can raise these beside Cancelled
+            self._fail(errors)
         finally:
             self._settle(cancelled(self._expiry()))
 
@@ -183,10 +192,10 @@ class Generation:
                     async for arrivals in feed:
                         self._append(arrivals)
                     self._settle(failed("truncated"))
-                except (
-                    Exception
-                ) as error:  # told before the source is left, which may take a moment
+                except Exception as error:
                     self._fail(error)
+                finally:  # told before the source is left, which may take a moment
+                    self._settle(cancelled(self._expiry()))
         except Exception as error:
             self._fail(error)
 

@@ -108,19 +108,16 @@ class Hub:
         :class:`CursorAhead`, with nothing started and nobody joined.
         """
         generation = self.find(key) if mode != "private" else None
-        if generation is not None:
-            with self.subscribe(
-                generation.id, after=after, mode=mode, linger=linger, on_lag=on_lag
-            ) as subscriber:
-                yield subscriber
-            return
-        if after:
-            raise CursorAhead(f"event {after} was asked for of a generation that has yet to start")
-        generation = self._make(source, mode, linger, when_full, tenant, origin)
+        is_new = generation is None
+        if generation is None:
+            if after:
+                raise CursorAhead(f"event {after} was asked for of a generation yet to start")
+            generation = self._make(source, mode, linger, when_full, tenant, origin)
         with generation.subscribe(
             after=after, mode=mode, linger=linger, on_lag=on_lag, max_lag=self.limits.max_lag
         ) as subscriber:
-            self._launch(generation, key if mode != "private" else None)
+            if is_new:
+                self._launch(generation, key if mode != "private" else None)
             yield subscriber
 
     @contextmanager
@@ -157,13 +154,16 @@ class Hub:
         """Start a generation that nobody reads yet: it begins in its linger, and ends with it if
         nobody comes.
 
-        Finds the one that runs under ``key`` first, as :meth:`join` does. Raises :class:`HubClosed`
-        or :class:`TooManyGenerations`.
+        Finds the one that runs under ``key`` first, as :meth:`join` does; that one then lingers for
+        as long as was asked here, if not longer. Raises :class:`HubClosed` or
+        :class:`TooManyGenerations`.
         """
         generation = self.find(key) if mode != "private" else None
         if generation is None:
             generation = self._make(source, mode, linger, when_full, tenant, origin)
             self._launch(generation, key if mode != "private" else None)
+        else:
+            generation.outlive_readers(linger)
         return generation
 
     # -- looking up --------------------------------------------------------------------------------

@@ -90,7 +90,7 @@ class Http11(H11Protocol):
             elif event is h11.PAUSED:
                 self._stray_bytes = True
                 return
-            elif isinstance(event, h11.ConnectionClosed) or event is h11.NEED_DATA or self.stream is None:
+            elif self.stream is None:  # its request was refused
                 return
             elif isinstance(event, h11.Data):
                 await self.stream.handle(Body(stream_id=STREAM_ID, data=event.data))
@@ -98,6 +98,8 @@ class Http11(H11Protocol):
                 await self.stream.handle(EndBody(stream_id=STREAM_ID))
             elif isinstance(event, Data):  # of a WebSocket
                 await self.stream.handle(event)
+            else:  # more bytes are needed
+                return
 
     async def _refuse(self, status: int) -> None:
         if self.connection.our_state in {h11.IDLE, h11.SEND_RESPONSE}:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket as stdlib_socket
 import ssl
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
 import trio
@@ -43,15 +43,19 @@ class Server:
         self._listening = trio.CancelScope()
         self._closed_one = trio.lowlevel.ParkingLot()
 
+    def bind(self) -> list[trio.SocketListener]:
+        """Open the sockets; from here on the kernel lets clients in. Raises :exc:`OSError`."""
+        return [trio.SocketListener(socket) for socket in self._open_sockets()]
+
     async def listen(
-        self, nursery: trio.Nursery, *, task_status: trio.TaskStatus[list[trio.SocketListener]]
+        self, listeners: Sequence[trio.SocketListener], connections: trio.Nursery
     ) -> None:
-        """Accept clients, each as a task of ``nursery``, until :meth:`stop_listening`."""
-        listeners = [trio.SocketListener(socket) for socket in self._open_sockets()]
+        """Serve who comes, each client as a task of ``connections``, until :meth:`stop_listening`.
+
+        Closes the listeners, whatever ends it.
+        """
         with self._listening:
-            await trio.serve_listeners(
-                self._serve_client, listeners, handler_nursery=nursery, task_status=task_status
-            )
+            await trio.serve_listeners(self._serve_client, listeners, handler_nursery=connections)
 
     async def stop_listening(self) -> None:
         """Accept nobody from now on, close who is idle, and let each other connection end with
@@ -112,7 +116,7 @@ async def open_server(
         await lifespan_nursery.start(lifespan.handle_lifespan)
         await lifespan.wait_for_startup()
         async with trio.open_nursery() as nursery:
-            await nursery.start(server.listen, nursery)
+            nursery.start_soon(server.listen, server.bind(), nursery)
             try:
                 yield server
             finally:

@@ -1,0 +1,227 @@
+"""Law 7: once the readers and the linger are gone, so are the call, its tasks and its place among the
+running; and that holds after any cancellation, of anyone, at any step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from tests.support.baseline import Baseline
+from tests.support.reading import Reading
+from tests.support.source import DONE, ScriptedSource
+from tests.support.stepping import AtStep
+from trioproxy.fanout import Hub, cancelled, failed, grace, open_hub
+
+
+def still_entering() -> ScriptedSource:
+    return ScriptedSource(entering=trio.sleep_forever)
+
+
+def waiting_for_the_first_event() -> ScriptedSource:
+    return ScriptedSource()
+
+
+def between_events() -> ScriptedSource:
+    source = ScriptedSource()
+    source.arrive(b"a", b"b")
+    return source
+
+
+def with_events_to_come() -> ScriptedSource:
+    source = ScriptedSource()
+    for _ in range(100):
+        source.arrive(b"a")
+    return source
+
+
+def in_the_rest_of_the_body() -> ScriptedSource:
+    source = ScriptedSource()
+    source.arrive(b"a", DONE)
+    return source
+
+
+def hanging_in_leaving() -> ScriptedSource:
+    source = ScriptedSource(leaving=trio.sleep_forever)
+    source.complete(b"a")
+    return source
+
+
+PHASES = [
+    still_entering,
+    waiting_for_the_first_event,
+    between_events,
+    with_events_to_come,
+    in_the_rest_of_the_body,
+    hanging_in_leaving,
+]
+
+
+@pytest.mark.parametrize("linger", [0.0, 30.0])
+@pytest.mark.parametrize("phase", PHASES)
+async def test_nothing_is_left_when_the_last_reader_is_gone(
+    phase: Callable[[], ScriptedSource], linger: float, autojump_clock: MockClock
+) -> None:
+    source = phase()
+    async with open_hub() as hub:
+        baseline = Baseline()
+        with hub.join("key", source, linger=linger):
+            await wait_all_tasks_blocked()
+        await trio.sleep(linger + 2)
+        await wait_all_tasks_blocked()
+
+        await baseline.settled(within=0)
+        assert not source.is_open
+        assert list(hub.running) == []
+        assert len(hub.retained) == 1
+
+
+async def test_readers_that_vanish_one_by_one_leave_nothing(autojump_clock: MockClock) -> None:
+    async def read_for(seconds: float, source: ScriptedSource) -> None:
+        with trio.move_on_after(seconds), hub.join("key", source) as subscriber:
+            await Reading().follow(subscriber)
+
+    sources = [ScriptedSource() for _ in range(100)]
+    async with open_hub() as hub:
+        baseline = Baseline()
+        async with trio.open_nursery() as crowd:
+            for number, source in enumerate(sources):
+                crowd.start_soon(read_for, number % 7, source)
+        await wait_all_tasks_blocked()
+
+        await baseline.settled(within=0)
+        assert [source for source in sources if source.is_open] == []
+        assert list(hub.running) == []
+
+
+async def test_the_hubs_close_leaves_nothing_running() -> None:
+    sources = [ScriptedSource(), ScriptedSource(entering=trio.sleep_forever)]
+    readings = [Reading(), Reading()]
+
+    async def read(key: str, source: ScriptedSource, reading: Reading) -> None:
+        with hub.join(key, source) as subscriber:
+            await reading.follow(subscriber)
+
+    baseline = Baseline()
+    async with trio.open_nursery() as readers:
+        async with open_hub() as hub:
+            lingering = hub.start("lingering", ScriptedSource(), linger=30)
+            for key, source, reading in zip("ab", sources, readings, strict=True):
+                readers.start_soon(read, key, source, reading)
+            await wait_all_tasks_blocked()
+
+        assert [source.is_open for source in sources] == [False, False]
+    await baseline.settled(within=0)
+
+    assert [reading.end for reading in readings] == [cancelled("shutdown")] * 2
+    assert lingering.outcome == cancelled("shutdown")
+
+
+async def test_the_hub_waits_for_a_source_that_is_left_in_good_order(
+    autojump_clock: MockClock,
+) -> None:
+    async def leave_in_good_order() -> None:
+        with grace(5):
+            await trio.sleep(1)
+
+    source = ScriptedSource(leaving=leave_in_good_order)
+    async with open_hub() as hub:
+        hub.start("key", source, linger=30)
+        await wait_all_tasks_blocked()
+
+    assert [passage.at for passage in source.exits] == [1]
+
+
+async def test_a_cancelled_owner_takes_its_hub_along() -> None:
+    source = ScriptedSource()
+    baseline = Baseline()
+    with trio.CancelScope() as owner:
+        async with open_hub() as hub:
+            lingering = hub.start("key", source, linger=30)
+            await wait_all_tasks_blocked()
+            owner.cancel()
+            await trio.sleep_forever()
+    await baseline.settled(within=0)
+
+    assert not source.is_open
+    assert lingering.outcome == cancelled("shutdown")
+    assert list(hub.running) == []
+
+
+async def test_a_crashed_owner_takes_its_hub_along() -> None:
+    source = ScriptedSource()
+    baseline = Baseline()
+    with pytest.raises(ExceptionGroup) as crash:
+        async with open_hub() as hub:
+            hub.start("key", source, linger=30)
+            await wait_all_tasks_blocked()
+            raise ValueError("a bug in the server")
+    await baseline.settled(within=0)
+
+    assert crash.group_contains(ValueError, match="a bug in the server")
+    assert not source.is_open
+    assert list(hub.running) == []
+
+
+class Life:
+    """A generation's whole life, with two readers, to be cut short at any step."""
+
+    def __init__(self) -> None:
+        self.hub: Hub | None = None
+        self.owner = trio.CancelScope()
+        self.reader = trio.CancelScope()
+        self.source = ScriptedSource()
+        self.source.arrive(b"a")
+        self.source.complete(b"b")
+
+    async def run(self) -> None:
+        with self.owner:
+            async with open_hub() as self.hub, trio.open_nursery() as readers:
+                readers.start_soon(self._read, self.reader)
+                readers.start_soon(self._read, trio.CancelScope())
+
+    async def _read(self, scope: trio.CancelScope) -> None:
+        assert self.hub is not None
+        with scope, self.hub.join("key", self.source) as subscriber:
+            await Reading().follow(subscriber)
+
+    def cancel_the_owner(self) -> None:
+        self.owner.cancel()
+
+    def cancel_a_reader(self) -> None:
+        self.reader.cancel()
+
+    def cancel_the_generation(self) -> None:
+        for generation in [] if self.hub is None else list(self.hub.running):
+            generation.cancel("stopped")
+
+    def close_the_hub(self) -> None:
+        if self.hub is not None:
+            self.hub.close()
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [
+        Life.cancel_the_owner,
+        Life.cancel_a_reader,
+        Life.cancel_the_generation,
+    ],
+)
+async def test_a_cancellation_at_any_step_leaves_nothing(cut: Callable[[Life], None]) -> None:
+    baseline = Baseline()
+    steps, reached = 0, True
+    while reached:
+        steps += 1
+        life = Life()
+        with AtStep(steps, lambda life=life: cut(life)) as instant:
+            await life.run()
+
+        await baseline.settled(within=0)
+        assert not life.source.is_open
+        assert life.hub is None or list(life.hub.running) == []
+        reached = instant.was_reached
+
+    assert steps > 10
