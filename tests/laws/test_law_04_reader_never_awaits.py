@@ -41,6 +41,7 @@ async def test_a_subscriber_that_never_reads_delays_nothing(mock_clock: MockCloc
                 source.arrive(b"token")
             source.complete()
             reading = await read_to_end(healthy)
+            await wait_all_tasks_blocked()
 
             assert stuck.cursor == 0
             assert reading.seqs == list(range(1, 1_002))

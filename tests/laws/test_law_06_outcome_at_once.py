@@ -1,5 +1,5 @@
-"""Law 6: what decides the end of a generation ends it there and then: outcome told, key free, nothing
-said after it; only the rest of the body is read, on a deadline that no leave moves."""
+"""Law 6: what decides the end of a generation ends it there and then: outcome told, key free,
+nothing said after it; only the rest of the body is read, on a deadline that no leave moves."""
 
 from __future__ import annotations
 
@@ -65,19 +65,20 @@ async def test_an_expiry_ends_it_in_the_step_that_sees_it(mock_clock: MockClock)
 
 async def test_closing_the_hub_ends_all_in_the_same_step() -> None:
     async with open_hub() as hub:
-        with hub.join("key", ScriptedSource()) as one, hub.join(None, ScriptedSource()) as other:
-            with assert_no_checkpoints():
-                hub.close()
+        one = hub.start("key", ScriptedSource(), linger=30)
+        other = hub.start(None, ScriptedSource(), linger=30)
+        with assert_no_checkpoints():
+            hub.close()
 
-                assert_ended(hub, one.generation, cancelled("shutdown"))
-                assert_ended(hub, other.generation, cancelled("shutdown"))
+            assert_ended(hub, one, cancelled("shutdown"))
+            assert_ended(hub, other, cancelled("shutdown"))
 
 
 # -- decided by the source -------------------------------------------------------------------------
 
 
 class Witness(ScriptedSource):
-    """Notes the outcome, and whether the key is taken, whenever it is read on and when it is left."""
+    """Notes the outcome, and whether the key is taken, whenever it is read on and when left."""
 
     def __init__(self, hub: Hub) -> None:
         super().__init__()
@@ -144,30 +145,44 @@ async def test_a_linger_that_is_over_ends_it_before_the_source_is_left(
     assert [RUNNING, (cancelled("abandoned"), False)] == source.seen
 
 
-async def test_a_cancellation_from_outside_ends_it_before_the_source_is_left() -> None:
-    with trio.CancelScope() as outside:
-        async with open_hub() as hub:
-            source = Witness(hub)
-            await wait_all_tasks_blocked()
-            outside.cancel()
-            await trio.sleep_forever()
-
-    assert [RUNNING, (cancelled("shutdown"), False)] == source.seen
+async def leave_in_good_order() -> None:
+    with grace(5):
+        await trio.sleep(1)
 
 
-async def test_a_subscriber_hears_of_the_deadline_though_leaving_the_source_takes_its_time(
+async def test_a_subscriber_hears_of_the_deadline_before_the_source_is_left(
     autojump_clock: MockClock,
 ) -> None:
-    async def leave_in_good_order() -> None:
-        with grace(5):
-            await trio.sleep(1)
-
+    source = ScriptedSource(leaving=leave_in_good_order)
     async with open_hub(Limits(max_seconds=60)) as hub:
-        with hub.join("key", ScriptedSource(leaving=leave_in_good_order)) as subscriber:
+        with hub.join("key", source) as subscriber:
             reading = await read_to_end(subscriber)
 
             assert reading.end == cancelled("deadline")
-            assert trio.current_time() == 60
+            assert source.is_open
+
+    assert [passage.at for passage in source.exits] == [61]
+
+
+async def test_a_cancelled_owner_ends_it_before_the_source_is_left(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    async def keep_a_hub(
+        task_status: trio.TaskStatus[tuple[trio.CancelScope, Generation]],
+    ) -> None:
+        with trio.CancelScope() as scope:
+            async with open_hub() as hub:
+                task_status.started((scope, hub.start("key", source, linger=30)))
+                await trio.sleep_forever()
+
+    source = ScriptedSource(leaving=leave_in_good_order)
+    owner, generation = await nursery.start(keep_a_hub)
+    await generation.wait_opened()
+    owner.cancel()
+    await wait_all_tasks_blocked()
+
+    assert generation.outcome == cancelled("shutdown")
+    assert source.is_open
 
 
 async def test_the_key_is_free_while_the_old_body_is_read_to_its_end(

@@ -41,6 +41,7 @@ class RawClient:
         transport = stream if isinstance(stream, trio.SocketStream) else stream.transport_stream
         self._socket = transport.socket
         self._authority = "{}:{}".format(*self._socket.getpeername())
+        self._closure: Closure | None = None
         self._method = "GET"
         self._response = ResponseReader(self._method)
         self._sse = SseReader()
@@ -202,13 +203,13 @@ class RawClient:
             self._response = ResponseReader(self._method)
             return unread
         with trio.fail_after(within):
-            return bytes(await self._stream.receive_some(_RECEIVE_BYTES))
+            return await self._receive_some()
 
     async def wait_closed(self, *, within: float = WITHIN) -> Closure:
         """Wait until the server closes the connection, and say how. What still comes is dropped."""
         with trio.fail_after(within):
             try:
-                while await self._stream.receive_some(_RECEIVE_BYTES):
+                while await self._receive_some():
                     pass
             except trio.BrokenResourceError:
                 return "reset"
@@ -239,11 +240,25 @@ class RawClient:
 
     async def _receive(self) -> None:
         try:
-            self._response.feed(bytes(await self._stream.receive_some(_RECEIVE_BYTES)))
+            self._response.feed(await self._receive_some())
         except trio.BrokenResourceError:
             if self._response.body != "open":
                 raise
             self._response.cut()
+
+    async def _receive_some(self) -> bytes:
+        if self._closure is None:
+            try:
+                if data := bytes(await self._stream.receive_some(_RECEIVE_BYTES)):
+                    return data
+                self._closure = "fin"
+            except trio.BrokenResourceError:
+                # Remembered, because a socket that is read again after a reset tells of a FIN, and
+                # a TLS stream after a FIN of a reset.
+                self._closure = "reset"
+        if self._closure == "reset":
+            raise trio.BrokenResourceError("the server has reset the connection")
+        return b""
 
 
 @asynccontextmanager

@@ -62,6 +62,7 @@ async def test_reset_in_a_body_cuts_it(nursery: trio.Nursery) -> None:
         rest = await client.body()
 
         assert (first, rest, client.ended_properly) == (b"abc", b"", False)
+        assert await client.wait_closed() == "reset"
 
 
 async def test_body_is_not_called_ended_while_it_goes_on(nursery: trio.Nursery) -> None:
@@ -189,12 +190,18 @@ async def test_proper_end_inside_an_event_raises(nursery: trio.Nursery) -> None:
             await client.next_event()
 
 
-async def test_post_stream_shows_a_refusal(nursery: trio.Nursery) -> None:
-    url = await serve_reply(nursery, b"HTTP/1.1 429 Slow Down\r\nContent-Length: 4\r\n\r\nbusy")
+@pytest.mark.parametrize(
+    ("status", "content_type"), [("429 Slow Down", "text/event-stream"), ("200 OK", "text/plain")]
+)
+async def test_post_stream_shows_what_came_in_place_of_a_stream(
+    nursery: trio.Nursery, status: str, content_type: str
+) -> None:
+    head = f"HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: 4\r\n\r\n"
+    url = await serve_reply(nursery, head.encode() + b"busy")
 
-    with pytest.raises(AssertionError, match=r"429.*busy"):
+    with pytest.raises(AssertionError, match=rf"{status[:3]}.*{content_type}.*busy"):
         async with post_stream(url, "/", {}):
-            pytest.fail("a refusal is no stream")
+            pytest.fail("this is no stream")
 
 
 @pytest.mark.parametrize(
@@ -292,6 +299,7 @@ async def test_tls_connection_is_read_and_closed_like_any_other(nursery: trio.Nu
         body = await client.body()
 
         assert (body, client.ended_properly) == (b"ab", False)
+        assert await client.wait_closed() == "fin"
 
 
 async def test_failed_handshake_closes_the_socket(nursery: trio.Nursery) -> None:

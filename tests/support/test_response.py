@@ -100,7 +100,6 @@ def test_response_to_head_has_no_body() -> None:
 
 def test_head_is_told_in_lower_case_with_repeated_headers_joined() -> None:
     reader = ResponseReader("GET")
-    reader.feed(b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n")
     reader.feed(b"HTTP/1.1 404 Not Found\r\nVia: a\r\nX-Two: One\r\nvia: b\r\n")
     assert reader.next_head() is None
     reader.feed(b"\r\n")
@@ -109,6 +108,13 @@ def test_head_is_told_in_lower_case_with_repeated_headers_joined() -> None:
 
     assert Head(404, {"via": "a, b", "x-two": "One"}) == head
     assert head == reader.head
+
+
+def test_interim_responses_are_passed_over() -> None:
+    reader = ResponseReader("GET")
+    reader.feed(b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + LENGTH_3)
+
+    assert Head(200, {"content-length": "3"}) == reader.next_head()
 
 
 def test_eof_before_the_heads_end_raises() -> None:

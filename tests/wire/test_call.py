@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trioproxy.wire import BadRequest, Call, read_call
+from trioproxy.wire import BadRequest, Call, read_call, with_stream
 
 
 @pytest.mark.parametrize(
@@ -59,6 +59,23 @@ def test_body_that_cannot_be_read_is_refused_by_what_is_wrong(
         read_call(body)
 
     assert param == refused.value.param
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b"{}", b'{"stream":true}'),
+        (b" { } ", b' {"stream":true} '),
+        (b'{"prompt":"a"}', b'{"prompt":"a","stream":true}'),
+        (b'{"a":{}}\n', b'{"a":{},"stream":true}\n'),
+        (b'{"a":"{"}', b'{"a":"{","stream":true}'),
+        (b'{"stream":null, "b": 1 }', b'{"stream":null, "b": 1,"stream":true}'),
+        (b'{"\xff":1}', b'{"\xff":1,"stream":true}'),
+    ],
+)
+def test_stream_is_spliced_into_a_body_that_does_not_say_it(body: bytes, expected: bytes) -> None:
+    assert with_stream(body) == expected
+    assert read_call(expected).stream is True
 
 
 @settings(deadline=None)

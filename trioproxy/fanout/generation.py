@@ -83,8 +83,7 @@ class Generation:
         A deadline that has passed is seen here even before trio acts on it; then the outcome is
         decided on the spot.
         """
-        if self.outcome is None and self._scope.cancel_called:
-            self._settle(cancelled(self._expiry()))
+        self._see_expiry()
         return self.outcome is None
 
     @contextmanager
@@ -116,7 +115,7 @@ class Generation:
         """Let it outlive its last subscriber by ``linger`` seconds at least; if nobody reads it
         now, its linger begins anew."""
         self.linger = max(self.linger, linger)
-        if not self.subscribers:
+        if self.outcome is None and not self.subscribers:
             self._begin_linger()
 
     def _leave(self, subscriber: Subscriber) -> None:
@@ -155,6 +154,10 @@ class Generation:
         self._on_end(self)
         self._ring()
         return True
+
+    def _see_expiry(self) -> None:
+        if self.outcome is None and self._scope.cancel_called:
+            self._settle(cancelled(self._expiry()))
 
     def _expiry(self) -> str:
         now = trio.current_time()
@@ -195,7 +198,7 @@ class Generation:
                 except Exception as error:
                     self._fail(error)
                 finally:  # told before the source is left, which may take a moment
-                    self._settle(cancelled(self._expiry()))
+                    self._see_expiry()
         except Exception as error:
             self._fail(error)
 

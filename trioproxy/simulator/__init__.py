@@ -20,7 +20,7 @@ for trouble, or for another pace, in its headers:
 |---|---|
 | `x-sim-fail: before` | HTTP 500 instead of an answer |
 | `x-sim-fail: mid` | half of the tokens, an error event, then the body ends and the connection |
-| `x-sim-fail: truncate` | half of the tokens, then the body ends as if it were whole, without `[DONE]` |
+| `x-sim-fail: truncate` | half of the tokens, then the body ends properly, without `[DONE]` |
 | `x-sim-fail: cut` | half of the tokens, then the socket is closed without the last chunk |
 | `x-sim-fail: stall` | half of the tokens, then silence until the client leaves |
 | `x-sim-status: 429` | this status, 400 to 599, instead of an answer |

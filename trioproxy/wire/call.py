@@ -38,7 +38,6 @@ class _Fields(msgspec.Struct):
 
 _fields = msgspec.json.Decoder(_Fields)
 _model = msgspec.json.Decoder(str | None)
-_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def read_call(body: bytes) -> Call:
@@ -66,8 +65,9 @@ def with_stream(body: bytes) -> bytes:
     repeated field the last counts, so the field is put at the end.
     """
     end = body.rindex(b"}")
-    comma = b"," if _members.decode(body) else b""
-    return body[:end].rstrip() + comma + b'"stream":true' + body[end:]
+    members = body[:end].rstrip()
+    comma = b"" if members.endswith(b"{") else b","
+    return members + comma + b'"stream":true' + body[end:]
 
 
 def _read_fields(body: bytes) -> _Fields:

@@ -1,0 +1,280 @@
+"""Law 9: whatever grows has a configured bound, and what is refused at a bound is refused by a
+typed error that leaves everything as it was."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from tests.support.reading import read_to_end
+from tests.support.source import ScriptedSource
+from trioproxy.fanout import (
+    COMPLETED,
+    CursorAhead,
+    Event,
+    ExpiredGeneration,
+    Gap,
+    Generation,
+    Hub,
+    HubClosed,
+    Limits,
+    TooManyGenerations,
+    TooManySubscribers,
+    failed,
+    open_hub,
+)
+
+KILOBYTE = b"x" * 744  # with the 256 bytes that an event costs
+
+
+async def run_to_completion(hub: Hub, *messages: bytes) -> Generation:
+    source = ScriptedSource()
+    source.arrive(*messages)
+    source.complete()
+    generation = hub.start(None, source, linger=30)
+    await wait_all_tasks_blocked()
+    assert generation.outcome == COMPLETED
+    return generation
+
+
+# -- how many --------------------------------------------------------------------------------------
+
+
+async def test_a_generation_takes_so_many_subscribers_and_no_more() -> None:
+    source = ScriptedSource()
+    async with open_hub(Limits(max_subscribers=2)) as hub:
+        with hub.join("key", source) as first:
+            with hub.join("key", source):
+                with pytest.raises(TooManySubscribers), hub.join("key", source):
+                    pass
+                with pytest.raises(TooManySubscribers), hub.subscribe(first.generation.id):
+                    pass
+
+                assert len(first.generation.subscribers) == 2
+            with hub.join("key", source):
+                assert len(first.generation.subscribers) == 2
+            assert first.generation.outcome is None
+
+
+async def test_a_refused_subscriber_does_not_prolong_the_linger(
+    autojump_clock: MockClock,
+) -> None:
+    source = ScriptedSource()
+    async with open_hub(Limits(max_subscribers=1)) as hub:
+        with (
+            hub.join("key", source, linger=10) as first,
+            pytest.raises(TooManySubscribers),
+            hub.join("key", source, linger=99),
+        ):
+            pass
+        await trio.sleep(10)
+        await wait_all_tasks_blocked()
+
+        assert not source.is_open
+        assert first.generation.linger == 10
+
+
+async def test_a_tenant_runs_so_many_generations_and_no_more() -> None:
+    unused = ScriptedSource()
+    async with open_hub(Limits(max_generations=2)) as hub:
+        with ExitStack() as readers:
+            for key in ("a", "b"):
+                readers.enter_context(hub.join(key, ScriptedSource(), tenant="one"))
+            with pytest.raises(TooManyGenerations), hub.join("c", unused, tenant="one"):
+                pass
+            with pytest.raises(TooManyGenerations):
+                hub.start("c", unused, linger=30, tenant="one")
+            readers.enter_context(hub.join("c", ScriptedSource(), tenant="other"))
+            readers.enter_context(hub.join("a", unused, tenant="one"))
+            await wait_all_tasks_blocked()
+
+            assert len(hub.running) == 3
+            assert unused.entries == []
+
+
+async def test_a_generation_that_ended_makes_room_for_another() -> None:
+    async with open_hub(Limits(max_generations=1)) as hub:
+        with hub.join("a", ScriptedSource()) as subscriber:
+            subscriber.generation.cancel("stopped")
+            with hub.join("b", ScriptedSource()):
+                assert len(hub.running) == 1
+
+
+@pytest.mark.parametrize("after", [3, 1_000, -1])
+async def test_a_cursor_outside_the_run_is_refused(after: int) -> None:
+    source = ScriptedSource()
+    source.arrive(b"1", b"2")
+    async with open_hub() as hub:
+        with hub.join("key", source) as first:
+            await wait_all_tasks_blocked()
+            with pytest.raises(CursorAhead), hub.join("key", source, after=after):
+                pass
+
+            assert len(first.generation.subscribers) == 1
+
+
+@pytest.mark.parametrize("after", [1, -1])
+async def test_a_cursor_into_what_has_yet_to_start_starts_nothing(after: int) -> None:
+    source = ScriptedSource()
+    async with open_hub() as hub:
+        with pytest.raises(CursorAhead), hub.join("key", source, after=after):
+            pass
+        await wait_all_tasks_blocked()
+
+        assert list(hub.running) == []
+        assert source.entries == []
+
+
+async def test_a_hub_that_refuses_starts_nothing_and_serves_on_what_runs() -> None:
+    source, unused = ScriptedSource(), ScriptedSource()
+    async with open_hub() as hub:
+        with hub.join("key", source):
+            hub.refuse()
+            with pytest.raises(HubClosed), hub.join("other", unused):
+                pass
+            with pytest.raises(HubClosed):
+                hub.start("other", unused, linger=30)
+            with hub.join("key", unused) as subscriber:
+                source.complete(b"a")
+                reading = await read_to_end(subscriber)
+
+    assert reading.end == COMPLETED
+    assert unused.entries == []
+
+
+# -- bytes of one transcript -----------------------------------------------------------------------
+
+
+async def test_a_transcript_drops_its_head_to_stay_in_its_bound() -> None:
+    source = ScriptedSource()
+    async with open_hub(Limits(max_transcript_bytes=3_000)) as hub:
+        with hub.join("key", source) as subscriber:
+            for seq in range(1, 11):
+                source.arrive(KILOBYTE)
+                await wait_all_tasks_blocked()
+
+                assert hub.held_bytes == min(seq, 3) * 1_000
+            batch = await anext(subscriber)
+
+    assert (batch.gap, [event.seq for event in batch.events]) == (Gap(1, 7), [8, 9, 10])
+
+
+async def test_a_transcript_that_must_be_whole_fails_at_its_bound() -> None:
+    source = ScriptedSource()
+    async with open_hub(Limits(max_transcript_bytes=3_000)) as hub:
+        with hub.join("key", source, when_full="fail") as subscriber:
+            source.arrive(*[KILOBYTE] * 10)
+            reading = await read_to_end(subscriber)
+            await wait_all_tasks_blocked()
+
+            assert (reading.seqs, reading.end) == ([1, 2, 3], failed("too_large"))
+            assert hub.held_bytes == 3_000
+            assert not source.is_open
+
+
+async def test_the_newest_event_stays_whatever_its_size() -> None:
+    source = ScriptedSource()
+    async with open_hub(Limits(max_transcript_bytes=1_000)) as hub:
+        with hub.join("key", source) as subscriber:
+            source.arrive(b"small", b"x" * 5_000)
+            batch = await anext(subscriber)
+
+    assert (batch.gap, [len(event.data) for event in batch.events]) == (Gap(1, 1), [5_000])
+
+
+# -- bytes of the hub ------------------------------------------------------------------------------
+
+
+async def test_the_oldest_retained_go_first_when_the_hub_is_full() -> None:
+    source = ScriptedSource()
+    async with open_hub(Limits(max_hub_bytes=6_000)) as hub:
+        oldest, newer, newest = [await run_to_completion(hub, KILOBYTE) for _ in range(3)]
+        with hub.join("key", source) as subscriber:
+            source.arrive(*[KILOBYTE] * 3)
+            await wait_all_tasks_blocked()
+
+            assert [newer, newest] == hub.retained
+            with pytest.raises(ExpiredGeneration):
+                hub.get(oldest.id)
+            source.arrive(*[KILOBYTE] * 2)
+            await wait_all_tasks_blocked()
+
+            assert hub.retained == []
+            assert subscriber.generation.transcript.first == 1
+            assert hub.held_bytes == 5_000
+
+
+async def test_a_generation_drops_its_own_head_when_nothing_is_retained() -> None:
+    source = ScriptedSource()
+    async with open_hub(Limits(max_hub_bytes=5_000)) as hub:
+        with hub.join("other", ScriptedSource()), hub.join("key", source) as subscriber:
+            source.arrive(*[KILOBYTE] * 10)
+            await wait_all_tasks_blocked()
+
+            assert hub.held_bytes == 5_000
+            assert subscriber.generation.transcript.first == 6
+
+
+async def test_a_whole_transcript_fails_when_the_hub_is_full() -> None:
+    other, source = ScriptedSource(), ScriptedSource()
+    async with open_hub(Limits(max_hub_bytes=5_000)) as hub:
+        with hub.join("other", other):
+            other.arrive(*[KILOBYTE] * 4)
+            await wait_all_tasks_blocked()
+            with hub.join("key", source, when_full="fail") as subscriber:
+                source.arrive(KILOBYTE, KILOBYTE)
+                reading = await read_to_end(subscriber)
+
+            assert (reading.seqs, reading.end) == ([1], failed("too_large"))
+
+
+async def test_who_reads_a_retained_one_that_had_to_go_is_told_of_the_gap() -> None:
+    source = ScriptedSource()
+    async with open_hub(Limits(max_hub_bytes=5_000)) as hub:
+        retained = await run_to_completion(hub, KILOBYTE, KILOBYTE)
+        with hub.subscribe(retained.id) as subscriber, hub.join("key", source):
+            source.arrive(*[KILOBYTE] * 4)
+            await wait_all_tasks_blocked()
+            reading = await read_to_end(subscriber)
+
+    assert (reading.told, reading.end) == ([Gap(1, 3)], COMPLETED)
+
+
+async def test_rendered_frames_count_in_the_bounds() -> None:
+    def frame(generation_id: str, event: Event) -> bytes:
+        return b"y" * 500
+
+    source = ScriptedSource()
+    async with open_hub(Limits(max_transcript_bytes=3_000)) as hub:
+        with hub.join("key", source) as subscriber:
+            source.arrive(*[KILOBYTE] * 2)
+            batch = await anext(subscriber)
+            batch.render(frame)
+            assert hub.held_bytes == 3_000
+            source.arrive(KILOBYTE)
+            await wait_all_tasks_blocked()
+
+            assert subscriber.generation.transcript.first == 2
+            assert hub.held_bytes == 2_500
+
+
+# -- how long --------------------------------------------------------------------------------------
+
+
+async def test_an_ended_generation_can_be_read_for_its_retention(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_hub(Limits(retention=600)) as hub:
+        generation = await run_to_completion(hub, b"a")
+        await trio.sleep(599)
+        with hub.subscribe(generation.id) as subscriber:
+            assert (await read_to_end(subscriber)).data == [b"a", b"[DONE]"]
+        await trio.sleep(1)
+
+        with pytest.raises(ExpiredGeneration), hub.subscribe(generation.id):
+            pass
+        assert hub.retained == []
+        assert hub.held_bytes == 0
