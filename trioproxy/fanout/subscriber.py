@@ -142,5 +142,5 @@ class Doorbell:
         await self._waits.receive()
 
     def close(self) -> None:
+        self._waits.close()  # first: whoever waits is told that it was closed here, not elsewhere
         self._rings.close()
-        self._waits.close()
