@@ -1,6 +1,7 @@
 """The command line: what it says, what it runs, and the exit code it leaves."""
 
 import dataclasses
+import json
 import os
 import re
 import signal
@@ -78,6 +79,15 @@ async def running(*arguments: str) -> AsyncGenerator[tuple[trio.Process, str]]:
             nursery.cancel_scope.cancel()
 
 
+async def run_to_its_end(*arguments: str) -> tuple[int, str]:
+    """The exit code of the command in a process of its own, and what it prints, errors included."""
+    with trio.fail_after(10):
+        ended = await trio.run_process(
+            [*COMMAND, *arguments], capture_stdout=True, stderr=subprocess.STDOUT, check=False
+        )
+    return ended.returncode, ended.stdout.decode()
+
+
 async def read_line(process: trio.Process) -> str:
     assert process.stdout is not None
     line = b""
@@ -146,12 +156,6 @@ def test_help_imports_no_server():
     )
 
     assert subprocess.run([sys.executable, "-c", check], capture_output=True).returncode == 0
-
-
-def test_module_is_the_command():
-    result = subprocess.run([*COMMAND, "--version"], capture_output=True, text=True)
-
-    assert (0, f"trioproxy, version {__version__}\n") == (result.returncode, result.stdout)
 
 
 # serve
@@ -318,6 +322,49 @@ def test_defect_is_not_mistaken_for_a_wrong_address(
     assert failure is result.exception
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_serve_answers_until_it_is_signalled_and_ends_with_0(number: signal.Signals):
+    async with running("serve", "--bind", "127.0.0.1:0") as (process, line):
+        told = re.fullmatch(
+            r"trioproxy listening on (http://127\.0\.0\.1:[0-9]+) "
+            r"\(upstream simulated; sharing: explicit\)\n",
+            line,
+        )
+        assert told is not None
+        async with httpx.AsyncClient(trust_env=False) as client:
+            answer = await client.get(f"{told[1]}/v1/models")
+
+        process.send_signal(number)
+        exit_code = await process.wait()
+
+        assert [each["id"] for each in answer.json()["data"]] == ["simulated"]
+        assert (exit_code, await read_rest(process)) == (0, "")
+
+
+def test_port_in_use_ends_a_real_serve_with_1_and_one_line(taken_port: int):
+    bind = f"127.0.0.1:{taken_port}"
+
+    # Not COMMAND: hypercorn leaves the socket that it cannot bind to the garbage collector.
+    command = [sys.executable, "-m", "trioproxy", "serve", "--bind", bind]
+
+    result = subprocess.run(command, capture_output=True, text=True)
+
+    assert (result.returncode, result.stdout) == (1, "")
+    assert re.fullmatch(rf"Error: cannot listen on {bind}: .*in use.*\n", result.stderr)
+
+
+def test_certificate_that_cannot_be_read_is_named(put_in_place_of_serve: Callable[[Serve], None]):
+    async def load(settings: Settings, **_: Any) -> None:
+        Path("none.pem").read_bytes()
+
+    put_in_place_of_serve(load)
+
+    result = invoke("serve", "--certfile", "none.pem", "--keyfile", "none.key")
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert re.fullmatch(r"Error: .* with none.pem, none.key: No such file.*\n", result.stderr)
+
+
 # simulate
 
 
@@ -369,3 +416,78 @@ async def test_simulate_runs_until_it_is_signalled_and_ends_with_0(number: signa
 
         assert answer.json()["usage"]["completion_tokens"] == 3
         assert (exit_code, await read_rest(process)) == (0, "")
+
+
+# probe
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["http://["], "URL"),
+        (["http://h", "-d", "{"], "--data"),
+        (["http://h", "-H", "no colon"], "--header"),
+        (["http://h", "-H", "a b: c"], "--header"),
+        (["http://h", "-H", "a: b\nc: d"], "--header"),
+        (["http://h", "-H", "a: é"], "--header"),
+        (["http://h", "--count", "0"], "--count"),
+    ],
+)
+def test_wrong_argument_ends_probe_with_2(arguments: list[str], told: str):
+    result = invoke("probe", *arguments)
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert told in result.stderr
+
+
+def test_probe_of_nobody_ends_with_1():
+    with socket.socket() as bound:  # and not listening: nobody answers there, and nobody can
+        bound.bind(("127.0.0.1", 0))
+        result = invoke("probe", f"http://127.0.0.1:{bound.getsockname()[1]}")
+
+    assert result.exit_code == 1
+    assert "ConnectError" in result.stdout
+
+
+async def test_probe_tells_of_every_stream():
+    async with simulator.open_engine(settings=simulator.EngineSettings(ttft=0)) as engine:
+        exit_code, printed = await run_to_its_end(
+            *("probe", engine.url, "--count", "3", "--json"),
+            *("-d", '{"prompt": "Hello", "stream": true, "max_tokens": 2}'),
+            *("-H", "X-Sim-Rate: 0", "-H", "Authorization:  Bearer k "),
+        )
+        calls = list(engine.calls)
+
+    reports = json.loads(printed)
+    assert exit_code == 0
+    assert [(each["ending"], each["tokens"]) for each in reports] == [("completed", 2)] * 3
+    assert [(call.headers["authorization"], call.body) for call in calls] == [
+        ("Bearer k", b'{"prompt": "Hello", "stream": true, "max_tokens": 2}')
+    ] * 3
+
+
+async def test_probe_of_a_stream_that_fails_ends_with_1():
+    async with simulator.open_engine(settings=simulator.EngineSettings(rate=0, ttft=0)) as engine:
+        exit_code, printed = await run_to_its_end("probe", engine.url, "-H", "X-Sim-Fail: truncate")
+
+    assert exit_code == 1
+    assert "truncated" in printed
+
+
+async def test_probe_that_is_interrupted_ends_at_once_without_a_traceback():
+    async with (
+        simulator.open_engine() as engine,
+        trio.open_nursery() as nursery,
+    ):
+        command = [*COMMAND, "probe", engine.url, "-H", "X-Sim-Fail: stall"]
+        run = partial(
+            trio.run_process, command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+        )
+        with trio.fail_after(10):
+            process: trio.Process = await nursery.start(run)
+            await engine.wait_until(lambda stats: stats.active == 1)
+
+            process.send_signal(signal.SIGINT)
+            exit_code = await process.wait()
+
+            assert (exit_code, await read_rest(process)) == (1, "Aborted!\n")

@@ -9,11 +9,12 @@ so that `--help` answers at once.
 import os
 import re
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
+from urllib.parse import urlsplit
 
 import click
 import msgspec
@@ -30,6 +31,8 @@ from trioproxy.config import (
 )
 
 __all__ = ["main"]
+
+_T = TypeVar("_T")
 
 _SECTIONS = {
     "Listening": ("bind", "certfile", "keyfile"),
@@ -135,7 +138,8 @@ def serve(config: Path | None, **flags: str | bool | None) -> None:
         refusal = _os_error(error)
         if listening or refusal is None:
             raise
-        raise _cannot_listen(settings.bind, refusal) from None
+        files = f" with {settings.certfile}, {settings.keyfile}" if settings.certfile else ""
+        raise _cannot_listen(settings.bind + files, refusal) from None
 
 
 def _flag_text(value: str | bool | None) -> str | None:
@@ -171,16 +175,10 @@ def _address(context: click.Context, param: click.Parameter, text: str) -> str:
     help="Address to listen on; port 0 picks one.",
 )
 @click.option(
-    "--rate",
-    default=50.0,
-    show_default=True,
-    help="Tokens per second; 0: as fast as it can.",
+    "--rate", default=50.0, show_default=True, help="Tokens per second; 0: as fast as it can."
 )
 @click.option(
-    "--tokens",
-    default=64,
-    show_default=True,
-    help="Tokens of an answer whose request sets no max_tokens.",
+    "--tokens", default=64, show_default=True, help="Tokens of an answer, if not asked for some."
 )
 @click.option("--ttft", default=0.05, show_default=True, help="Seconds to the first token.")
 def simulate(bind: str, rate: float, tokens: int, ttft: float) -> None:
@@ -200,12 +198,20 @@ def simulate(bind: str, rate: float, tokens: int, ttft: float) -> None:
         raise _cannot_listen(bind, refusal) from None
 
 
-async def _until_signalled(run: Callable[[], Awaitable[None]]) -> None:
+async def _until_signalled(run: Callable[[], Awaitable[_T]]) -> _T | None:
+    """What `run` returns, or None where SIGINT or SIGTERM came first and cancelled it."""
+    result = None
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(run)
-            await anext(signals)
-            nursery.cancel_scope.cancel(reason="signal")
+            nursery.start_soon(_cancel_on_next, signals, nursery.cancel_scope)
+            result = await run()
+            nursery.cancel_scope.cancel(reason="done")
+    return result
+
+
+async def _cancel_on_next(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+    await anext(signals)
+    scope.cancel(reason="a signal came")
 
 
 def _body(context: click.Context, param: click.Parameter, text: str | None) -> bytes | None:
@@ -223,15 +229,23 @@ def _headers(
 ) -> dict[str, str]:
     headers: dict[str, str] = {}
     for line in lines:
-        name, colon, value = line.partition(":")
-        if not colon or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
+        header = re.fullmatch(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([ -~\t]*)", line)
+        if header is None:
             raise click.BadParameter("expected a header such as 'Authorization: Bearer KEY'")
-        headers[name] = value.strip()
+        headers[header[1]] = header[2].rstrip()
     return headers
 
 
+def _url(context: click.Context, param: click.Parameter, text: str) -> str:
+    try:
+        urlsplit(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    return text
+
+
 @main.command()
-@click.argument("url")
+@click.argument("url", callback=_url)
 @click.option(
     "-d",
     "--data",
@@ -274,7 +288,10 @@ def probe(
 
     from trioproxy import probe
 
-    reports = trio.run(partial(probe.probe, url, body=body, headers=headers, count=count))
+    streams = partial(probe.probe, url, body=body, headers=headers, count=count)
+    reports = trio.run(_until_signalled, streams)
+    if reports is None:
+        raise click.Abort
     if as_json:
         click.echo(msgspec.json.encode(reports))
     else:
@@ -300,5 +317,5 @@ def _os_error(error: Exception) -> OSError | None:
     return error if isinstance(error, OSError) else None
 
 
-def _cannot_listen(bind: str, error: OSError) -> click.ClickException:
-    return click.ClickException(f"cannot listen on {bind}: {error.strerror or error}")
+def _cannot_listen(where: str, error: OSError) -> click.ClickException:
+    return click.ClickException(f"cannot listen on {where}: {error.strerror or error}")

@@ -86,7 +86,7 @@ _COUNT = Form("NUMBER", "a whole number >= 1")
 _SWITCH = Form("BOOLEAN", "true or false")
 _ADDRESS = Form("HOST:PORT", "an address such as 127.0.0.1:9010", parse_address)
 _URL = Form("URL", "an http(s) URL with a host, and no user, query or fragment", _parse_url)
-_KEY = Form("KEY", "visible ASCII characters on one line", secret=True)
+_KEY = Form("KEY", "visible ASCII characters without a space", secret=True)
 _PATH = Form("FILE", "a file name")
 
 # inf switches a limit or a delay off. What keeps a generation in memory must end some day.
@@ -97,7 +97,7 @@ _Size = Annotated[int, Meta(ge=1, extra={"form": _SIZE})]
 _Count = Annotated[int, Meta(ge=1, extra={"form": _COUNT})]
 _Path = Annotated[Annotated[str, Meta(min_length=1)] | None, Meta(extra={"form": _PATH})]
 # A key becomes a header's value: the newline that ends a file would break the request.
-_Key = Annotated[str, Meta(pattern=r"^[!-~]([ -~]*[!-~])?\Z")]
+_Key = Annotated[str, Meta(pattern=r"^[!-~]+\Z")]
 _Switch = Annotated[bool, Meta(extra={"form": _SWITCH})]
 
 
@@ -124,7 +124,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     upstream_key: Annotated[
         _Key | None,
         Meta(
-            description="API key sent upstream in place of the client's Authorization. "
+            description="API key sent upstream, as a bearer, in place of the client's credentials. "
             "A command line can be read by others: prefer the environment.",
             extra={"form": _KEY},
         ),
@@ -192,7 +192,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ] = 512 * 2**20
     max_subscribers: Annotated[_Count, Meta(description="Most readers of a generation.")] = 10_000
     max_generations: Annotated[_Count, Meta(description="Most running for a tenant.")] = 1_000
-    debug: Annotated[_Switch, Meta(description="Log in detail.")] = False
+    debug: Annotated[_Switch, Meta(description="Serve /debug/census: what is alive.")] = False
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         shown = msgspec.structs.asdict(self)

@@ -3,6 +3,8 @@ typed error that leaves everything as it was."""
 
 from __future__ import annotations
 
+import gc
+import weakref
 from contextlib import ExitStack
 
 import pytest
@@ -278,3 +280,23 @@ async def test_an_ended_generation_can_be_read_for_its_retention(
             pass
         assert hub.retained == []
         assert hub.held_bytes == 0
+
+
+async def test_nothing_of_a_forgotten_generation_stays_in_memory(
+    autojump_clock: MockClock,
+) -> None:
+    async def live_and_end(key: str) -> weakref.ref[Generation]:
+        source = ScriptedSource()
+        with hub.join(key, source, tenant=key) as subscriber:
+            source.complete(b"a")
+            await read_to_end(subscriber)
+        await wait_all_tasks_blocked()
+        return weakref.ref(subscriber.generation)
+
+    async with open_hub(Limits(retention=600)) as hub:
+        lives = [await live_and_end(key) for key in "abc"]
+        await trio.sleep(600)
+        assert hub.retained == []
+        gc.collect()
+
+        assert [life() for life in lives] == [None] * 3

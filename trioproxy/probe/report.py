@@ -16,10 +16,10 @@ class Ending(StrEnum):
     """How a stream ended."""
 
     COMPLETED = "completed"  # with its terminal event, such as [DONE]
-    TRUNCATED = "ended without a terminal event"
-    ERROR_EVENT = "error event"
-    REFUSED = "refused"  # a status other than 2xx
-    BROKEN = "connection error"
+    TRUNCATED = "truncated"  # the body ended without a terminal event
+    FAILED = "failed"  # an error event came
+    REFUSED = "refused"  # the status is not 2xx
+    BROKEN = "broken"  # the connection failed, or fell silent
 
 
 class Arrival(NamedTuple):
@@ -37,7 +37,7 @@ class Arrival(NamedTuple):
 class Trace:
     """What happens on one stream while it is read. Times are in seconds, on any one clock."""
 
-    started: float
+    started: float = math.nan
     status: int | None = None
     head_at: float | None = None
     arrivals: list[Arrival] = field(default_factory=list[Arrival])

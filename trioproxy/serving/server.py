@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket as stdlib_socket
 import ssl
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import trio
@@ -47,9 +47,7 @@ class Server:
         """Open the sockets; from here on the kernel lets clients in. Raises :exc:`OSError`."""
         return [trio.SocketListener(socket) for socket in self._open_sockets()]
 
-    async def listen(
-        self, listeners: Sequence[trio.SocketListener], connections: trio.Nursery
-    ) -> None:
+    async def listen(self, listeners: list[trio.SocketListener], connections: trio.Nursery) -> None:
         """Serve who comes, each client as a task of ``connections``, until :meth:`stop_listening`.
 
         Closes the listeners, whatever ends it.

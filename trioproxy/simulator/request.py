@@ -155,8 +155,8 @@ def _parse_switches(headers: Mapping[str, str]) -> _Switches:
 
 
 def _bad_request(reason: str) -> Refusal:
-    # msgspec tells the place as "at `$.max_tokens`" or "field `prompt`".
-    place = re.search(r"(?:\$\.|field `)([\w-]+)", reason)
+    # msgspec tells the place as "at `$.max_tokens`"; at the top level, "field `prompt`" alone.
+    place = re.search(r"`\$\.([\w-]+)", reason) or re.search(r"field `([\w-]+)`", reason)
     return Refusal(400, reason, param=place[1] if place else None)
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from typing import Any, cast
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Any
 
 import httpx
 import trio
@@ -73,9 +73,8 @@ async def open_call(
         )
         response = await _send(client, _build(base_url, request, connection))
         tidying.push_async_callback(response.aclose)
-        chunks = await tidying.enter_async_context(
-            aclosing(cast("AsyncGenerator[bytes]", response.aiter_raw()))
-        )
+        chunks = response.aiter_raw()
+        tidying.push_async_callback(_exhaust, chunks)
         yield Answer(response, chunks)
     finally:
         connection.close()
@@ -103,28 +102,57 @@ class ConnectionRegister:
             socket.close()
 
 
+class RequestBody(httpx.AsyncByteStream):
+    """The body of one request, in one piece.
+
+    Not a generator, as httpx's own is: one that is cancelled while the body is sent would be left
+    to the garbage collector.
+    """
+
+    def __init__(self, body: bytes) -> None:
+        self._unsent = [body] if body else []
+
+    def __aiter__(self) -> RequestBody:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._unsent:
+            raise StopAsyncIteration
+        return self._unsent.pop()
+
+
 def _build(
     base_url: httpx.URL, request: UpstreamRequest, connection: ConnectionRegister
 ) -> httpx.Request:
+    # Made by hand, so that it has none of the client's own headers.
     prefix = base_url.raw_path.rstrip(b"/")
-    return httpx.Request(
+    built = httpx.Request(
         request.method,
         base_url.copy_with(raw_path=prefix + request.target),
         headers=request.headers,
         content=request.body or None,
         extensions={"trace": connection.trace},
     )
+    built.stream = RequestBody(request.body)
+    return built
 
 
 async def _send(client: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
-    # A request made by hand has none of the client's settings.
-    request.extensions["timeout"] = client.timeout.as_dict()
     try:
         return await client.send(request, stream=True)
     except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
         raise UpstreamUnreachable(f"the upstream cannot be reached: {_describe(error)}") from error
     except httpx.HTTPError as error:
         raise UpstreamBroken(f"the upstream did not answer: {_describe(error)}") from error
+
+
+async def _exhaust(chunks: AsyncIterator[bytes]) -> None:
+    # httpx reads a body through generators within generators. Closing the outermost would leave the
+    # others to the garbage collector; reading on finishes every one of them. It ends soon, because
+    # behind what was received already there is only a closed socket.
+    with suppress(httpx.HTTPError):
+        async for _ in chunks:
+            await trio.lowlevel.checkpoint()
 
 
 def _describe(error: Exception) -> str:

@@ -45,11 +45,14 @@ class Cursor:
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """How a request wants its generation. ``shares``: it may be answered by one that runs
-    already."""
+    """How a request wants its generation.
+
+    ``key`` is None where it must never be shared; ``shares`` says that one that runs already may
+    answer it.
+    """
 
     tenant: str
-    key: Hashable
+    key: Hashable | None
     mode: Mode
     shares: bool
     linger: float
@@ -104,9 +107,12 @@ def make_asking(
     own_key = request.headers.get("X-Generation-Key")
     origin = Origin(path, dialect, streamed, _fingerprint(request, path, body, streamed))
     asked_to_share = mode in ("replay", "live") or own_key is not None
+    key = None
+    if coalesce != "off" and mode != "private":
+        key = (tenant, origin.fingerprint if own_key is None else own_key)
     return Asking(
         tenant=tenant,
-        key=(tenant, own_key) if own_key is not None else (tenant, origin.fingerprint),
+        key=key,
         mode=mode or "replay",
         shares=coalesce == "identical" or (coalesce == "explicit" and asked_to_share),
         linger=linger,

@@ -3,6 +3,7 @@ two."""
 
 from __future__ import annotations
 
+import logging
 from contextlib import AsyncExitStack
 from typing import cast
 
@@ -12,6 +13,10 @@ from quart import request
 from quart.wrappers import Request
 from quart_trio.asgi import TrioASGIHTTPConnection
 from quart_trio.wrappers import TrioRequest
+
+from trioproxy.fanout import SourceFailed
+
+logger = logging.getLogger(__name__)
 
 
 class ProxyRequest(TrioRequest):
@@ -57,7 +62,12 @@ class RequestConnection(TrioASGIHTTPConnection):
     ) -> None:
         async with AsyncExitStack() as stack:
             cast(ProxyRequest, request).exit_stack = stack
-            await super().handle_request(nursery, request, send)
+            try:
+                await super().handle_request(nursery, request, send)
+            except SourceFailed as error:
+                # The head is out and the rest will not come: only cutting the body can tell.
+                logger.warning("%s was cut: %s", request.path, error)
+                nursery.cancel_scope.cancel(reason="the answer broke off")
 
 
 def current_request() -> ProxyRequest:

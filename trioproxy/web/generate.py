@@ -3,6 +3,8 @@ again."""
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 import trio
 from quart_trio.wrappers import TrioResponse as Response
 
@@ -81,14 +83,8 @@ class Generate:
     def _join(self, request: ProxyRequest, asking: Asking, body: bytes) -> tuple[Subscriber, bool]:
         """Join the running twin or start a generation: no ``await`` from the look-up to the
         stack."""
-        running = self._hub.find(asking.key) if asking.mode != "private" else None
-        if running is not None and asking.shares:
-            _check_same(running, asking)
-        # A request that did not ask to share leaves a running twin alone: it gets a call of its
-        # own.
-        key = asking.key if running is None or asking.shares else None
-        if self._settings.coalesce == "off":
-            key = None
+        key = key_to_join(self._hub, asking)
+        running = self._hub.find(key)
         subscriber = request.exit_stack.enter_context(
             self._hub.join(
                 key,
@@ -164,6 +160,21 @@ def find_for(hub: Hub, request: ProxyRequest, generation_id: str) -> Generation:
     if generation.tenant != tenant_of(request):
         raise UnknownGeneration(f"there is no generation {generation_id}")
     return generation
+
+
+def key_to_join(hub: Hub, asking: Asking) -> Hashable | None:
+    """The key to join or start under; None for a call that nobody else can find.
+
+    A request that did not ask to share leaves a running twin alone. Raises :class:`Mismatch` where
+    a client's own key is in use for something else.
+    """
+    running = hub.find(asking.key)
+    if running is None:
+        return asking.key
+    if not asking.shares:
+        return None
+    _check_same(running, asking)
+    return asking.key
 
 
 def _check_same(generation: Generation, asking: Asking) -> None:

@@ -11,7 +11,7 @@ from trioproxy.upstream import Upstream
 from trioproxy.web.asking import check_linger, make_asking, read_cursor, tenant_of
 from trioproxy.web.connection import ProxyRequest, current_request
 from trioproxy.web.failures import Mismatch
-from trioproxy.web.generate import STREAM_HEADERS, find_for, origin_of, source_of
+from trioproxy.web.generate import STREAM_HEADERS, find_for, key_to_join, origin_of, source_of
 from trioproxy.web.streaming import StreamBody
 from trioproxy.wire import BadRequest, Message, dialect_for, encode, read_call, with_stream
 
@@ -67,7 +67,7 @@ class Generations:
             linger=self._settings.create_linger if linger is None else check_linger(linger),
         )
         generation = self._hub.start(
-            asking.key if asking.shares else None,
+            key_to_join(self._hub, asking),
             source_of(self._upstream, request, asking.origin, body, self._settings.upstream_key),
             mode=asking.mode,
             linger=asking.linger,

@@ -1,0 +1,368 @@
+"""Cancelled at whatever point, a call is gone: the engine sees the end of the connection at once,
+and nothing of the call stays behind, without the garbage collector's help."""
+
+from __future__ import annotations
+
+import gc
+import socket
+import ssl
+import time
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from dataclasses import replace
+from typing import NoReturn
+
+import httpx
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from tests.support.baseline import Baseline
+from tests.support.stepping import AtStep
+from tests.upstream.engine import (
+    DONE,
+    HEAD_OF_STREAM,
+    LAST_CHUNK,
+    REQUEST,
+    Engine,
+    Peer,
+    Script,
+    chunk,
+    events,
+    play,
+    read,
+    server_context,
+    start_engine,
+    upstream_to,
+)
+from trioproxy.fanout import open_hub
+from trioproxy.upstream import Upstream, call
+from trioproxy.wire import OPENAI_COMPLETIONS
+
+AT_ONCE = 0.1
+"""Seconds in which the engine must have seen that its client is gone."""
+
+
+@pytest.fixture(autouse=True)
+def without_garbage_collection() -> Generator[None]:
+    gc.disable()
+    yield
+    gc.enable()
+
+
+# -- how a call comes to be cancelled: each of these makes one, and cancels it on exit -------------
+
+
+@asynccontextmanager
+async def its_caller_is_cancelled(upstream: Upstream) -> AsyncGenerator[None]:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read, upstream)
+        yield
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def its_last_reader_leaves(upstream: Upstream) -> AsyncGenerator[None]:
+    async with open_hub() as hub:
+        with hub.join("key", upstream.stream(REQUEST, OPENAI_COMPLETIONS)):
+            yield
+
+
+@asynccontextmanager
+async def its_hub_is_cancelled(upstream: Upstream) -> AsyncGenerator[None]:
+    with trio.CancelScope() as scope:
+        async with open_hub() as hub:
+            hub.start("key", upstream.stream(REQUEST, OPENAI_COMPLETIONS), linger=60)
+            yield
+            scope.cancel()
+
+
+Caller = Callable[[Upstream], AbstractAsyncContextManager[None]]
+CALLERS: list[Caller] = [its_caller_is_cancelled, its_last_reader_leaves, its_hub_is_cancelled]
+
+
+async def seconds_until_seen(engine: Engine, upstream: Upstream, caller: Caller) -> float:
+    """Cancel a call once the engine's script is played; how long the engine did not know of it."""
+    async with caller(upstream):
+        peer = await engine.next_peer()
+        await peer.played.wait()
+        await wait_all_tasks_blocked()
+        assert upstream.open_calls == 1
+        cancelled_at = time.perf_counter()
+    assert upstream.open_calls == 0
+    await peer.left.wait()
+    return peer.left_at - cancelled_at
+
+
+# -- the phases of a call, each as what the engine does before it waits for the client to leave ----
+
+
+async def accepts(peer: Peer) -> None:
+    assert not peer.received
+
+
+async def shakes_half_a_hand(peer: Peer) -> None:
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = server_context().wrap_bio(incoming, outgoing, server_side=True)
+    incoming.write(await peer.receive())
+    with pytest.raises(ssl.SSLWantReadError):
+        tls.do_handshake()
+    flight = outgoing.read()
+    await peer.send(flight[: len(flight) // 2])
+
+
+PHASES = {
+    "no head": play(),
+    "half a head": play(HEAD_OF_STREAM[:40]),
+    "a head and no event": play(HEAD_OF_STREAM),
+    "between events": play(HEAD_OF_STREAM, chunk(events(b"a"))),
+    "in the middle of an event": play(HEAD_OF_STREAM, chunk(events(b"a") + b"data: b")),
+    "in the middle of a chunk": play(HEAD_OF_STREAM, chunk(events(b"a")), b"20\r\ndata: b"),
+    "in a refusal's body": play(
+        b"HTTP/1.1 503 Busy\r\nTransfer-Encoding: chunked\r\n\r\n", chunk(b"busy")
+    ),
+}
+
+
+@pytest.mark.parametrize("tls", [None, server_context()], ids=["plain", "tls"])
+@pytest.mark.parametrize("caller", CALLERS)
+@pytest.mark.parametrize("script", PHASES.values(), ids=PHASES.keys())
+async def test_engine_sees_at_once_that_a_call_is_cancelled(
+    nursery: trio.Nursery, script: Script, caller: Caller, tls: ssl.SSLContext | None
+) -> None:
+    engine = await start_engine(nursery, script, tls=tls)
+    baseline = Baseline()
+
+    assert await seconds_until_seen(engine, upstream_to(engine), caller) < AT_ONCE
+    await baseline.settled()
+
+
+@pytest.mark.parametrize("caller", CALLERS)
+@pytest.mark.parametrize("script", [accepts, shakes_half_a_hand])
+async def test_engine_sees_at_once_that_a_call_is_cancelled_in_the_tls_handshake(
+    nursery: trio.Nursery, script: Script, caller: Caller
+) -> None:
+    engine = await start_engine(nursery, script)
+    upstream = upstream_to(engine, url=engine.url("https"))
+    baseline = Baseline()
+
+    assert await seconds_until_seen(engine, upstream, caller) < AT_ONCE
+    await baseline.settled()
+
+
+@pytest.mark.parametrize("caller", [its_caller_is_cancelled, its_hub_is_cancelled])
+async def test_engine_sees_at_once_that_a_call_is_cancelled_after_its_terminal_event(
+    nursery: trio.Nursery, caller: Caller
+) -> None:
+    engine = await start_engine(nursery, play(HEAD_OF_STREAM, chunk(events(b"a") + DONE)))
+    baseline = Baseline()
+
+    assert await seconds_until_seen(engine, upstream_to(engine), caller) < AT_ONCE
+    await baseline.settled()
+
+
+async def test_engine_sees_at_once_that_a_call_is_cancelled_while_it_sends_its_body(
+    nursery: trio.Nursery,
+) -> None:
+    may_read = trio.Event()
+
+    async def reads_late(peer: Peer) -> None:
+        await peer.head()
+        await may_read.wait()
+
+    engine = await start_engine(nursery, reads_late)
+    upstream = upstream_to(engine)
+    request = replace(REQUEST, body=bytes(32 * 1024 * 1024))
+    baseline = Baseline()
+
+    async with trio.open_nursery() as calls:
+        calls.start_soon(read, upstream, request)
+        peer = await engine.next_peer()
+        await wait_all_tasks_blocked()
+        calls.cancel_scope.cancel()
+    cancelled_at = time.perf_counter()
+    may_read.set()
+    await peer.left.wait()
+
+    assert len(peer.received) < len(request.body)
+    assert peer.left_at - cancelled_at < AT_ONCE
+    assert upstream.open_calls == 0
+    await baseline.settled()
+
+
+@pytest.mark.parametrize("caller", CALLERS)
+async def test_proxy_sees_at_once_that_a_call_is_cancelled_in_the_handshake_through_its_tunnel(
+    nursery: trio.Nursery, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def opens_a_tunnel(peer: Peer) -> None:
+        assert (await peer.head()).startswith(b"CONNECT engine.test:443 HTTP/1.1\r\n")
+        await peer.send(b"HTTP/1.1 200 OK\r\n\r\n")
+
+    proxy = await start_engine(nursery, opens_a_tunnel)
+    monkeypatch.setenv("HTTPS_PROXY", proxy.url())
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    upstream = upstream_to(proxy, url="https://engine.test", trust_env=True)
+    baseline = Baseline()
+
+    assert await seconds_until_seen(proxy, upstream, caller) < AT_ONCE
+    await baseline.settled()
+
+
+# -- before there is a connection ------------------------------------------------------------------
+
+
+async def test_call_that_is_cancelled_before_it_begins_makes_no_connection(
+    nursery: trio.Nursery,
+) -> None:
+    engine = await start_engine(nursery, play())
+    upstream = upstream_to(engine)
+    baseline = Baseline()
+
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await read(upstream)
+    async with its_last_reader_leaves(upstream):
+        pass
+    await wait_all_tasks_blocked()
+
+    assert engine.peers == []
+    assert upstream.open_calls == 0
+    await baseline.settled()
+
+
+class StuckResolver(trio.abc.HostnameResolver):
+    """Is asked, and never answers."""
+
+    def __init__(self) -> None:
+        self.asked = trio.Event()
+
+    async def getaddrinfo(self, *question: object, **details: object) -> NoReturn:
+        self.asked.set()
+        await trio.sleep_forever()
+
+    async def getnameinfo(self, *question: object) -> NoReturn:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("caller", CALLERS)
+async def test_call_that_is_cancelled_while_it_resolves_leaves_nothing(caller: Caller) -> None:
+    resolver = StuckResolver()
+    trio.socket.set_custom_hostname_resolver(resolver)
+    upstream = Upstream("http://engine.test")
+    baseline = Baseline()
+
+    async with caller(upstream):
+        await resolver.asked.wait()
+        assert upstream.open_calls == 1
+
+    assert upstream.open_calls == 0
+    await baseline.settled(within=0)
+
+
+@pytest.mark.parametrize("caller", CALLERS)
+async def test_call_that_is_cancelled_while_it_connects_leaves_nothing(caller: Caller) -> None:
+    with listen_in_vain() as url:
+        upstream = Upstream(url)
+        baseline = Baseline()
+
+        async with caller(upstream):
+            await wait_all_tasks_blocked()
+            with pytest.raises(AssertionError, match="connected to nobody"):
+                await baseline.settled(within=0)
+
+        assert upstream.open_calls == 0
+        await baseline.settled(within=0)
+
+
+@contextmanager
+def listen_in_vain() -> Generator[str]:
+    """A listening socket whose backlog is full: connecting to it takes for ever (Linux drops what
+    does not fit)."""
+    with socket.socket() as listener, socket.socket() as first:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        first.connect(listener.getsockname())
+        yield "http://{}:{}".format(*listener.getsockname())
+
+
+# -- at every other point --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tls", [None, server_context()], ids=["plain", "tls"])
+async def test_cancellation_at_any_step_of_a_call_leaves_nothing(
+    nursery: trio.Nursery, tls: ssl.SSLContext | None
+) -> None:
+    answer = [HEAD_OF_STREAM, chunk(events(b"a")), chunk(events(b"b")), chunk(DONE), LAST_CHUNK]
+    engine = await start_engine(nursery, play(*answer), tls=tls)
+    upstream = upstream_to(engine)
+    baseline = Baseline()
+    steps, reached = 0, True
+    while reached:
+        steps += 1
+        with trio.CancelScope() as scope, AtStep(steps, scope.cancel) as instant:
+            await read(upstream)
+
+        assert upstream.open_calls == 0
+        await wait_all_tasks_blocked()
+        await baseline.settled()
+        reached = instant.was_reached
+
+    print(steps)
+    assert steps > 10
+    assert not scope.cancelled_caught
+
+
+# -- leaving without a cancellation, and httpx's own tidying up ------------------------------------
+
+
+async def test_call_that_is_left_with_events_unread_leaves_nothing(nursery: trio.Nursery) -> None:
+    engine = await start_engine(nursery, play(HEAD_OF_STREAM, chunk(events(b"a")) * 100))
+    upstream = upstream_to(engine)
+    baseline = Baseline()
+
+    async with upstream.stream(REQUEST, OPENAI_COMPLETIONS) as feed:
+        await anext(aiter(feed))
+
+    # No task and no ResourceWarning: httpx nests generators, and each must have been finished.
+    await baseline.settled(within=0.5)
+
+
+async def test_socket_is_closed_before_httpx_tidies_up(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang(response: httpx.Response) -> None:
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(httpx.Response, "aclose", hang)
+    monkeypatch.setattr(call, "TIDY_SECONDS", 0.5)
+    engine = await start_engine(nursery, play(HEAD_OF_STREAM, chunk(events(b"a")) * 2))
+    upstream = upstream_to(engine)
+
+    async with upstream.stream(REQUEST, OPENAI_COMPLETIONS) as feed:
+        await anext(aiter(feed))
+        left_at = time.perf_counter()
+    returned_at = time.perf_counter()
+    peer = engine.peers[0]
+    await peer.left.wait()
+
+    assert peer.left_at - left_at < AT_ONCE
+    assert 0.5 <= returned_at - left_at < 5
+
+
+async def test_httpx_may_take_a_moment_to_tidy_up_after_a_cancelled_call(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tidied = 0
+
+    async def take_a_moment(client: httpx.AsyncClient, *error: object) -> None:
+        nonlocal tidied
+        await trio.sleep(0.001)
+        await client.aclose()
+        tidied += 1
+
+    monkeypatch.setattr(httpx.AsyncClient, "__aexit__", take_a_moment)
+    engine = await start_engine(nursery, play(HEAD_OF_STREAM))
+
+    await seconds_until_seen(engine, upstream_to(engine), its_caller_is_cancelled)
+
+    assert tidied == 1
