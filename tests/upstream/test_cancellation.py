@@ -240,7 +240,7 @@ class StuckResolver(trio.abc.HostnameResolver):
         self.asked.set()
         await trio.sleep_forever()
 
-    async def getnameinfo(self, *question: object) -> NoReturn:
+    async def getnameinfo(self, sockaddr: object, flags: int) -> NoReturn:
         raise NotImplementedError
 
 
@@ -299,17 +299,17 @@ async def test_cancellation_at_any_step_of_a_call_leaves_nothing(
     steps, reached = 0, True
     while reached:
         steps += 1
-        with trio.CancelScope() as scope, AtStep(steps, scope.cancel) as instant:
+        scope = trio.CancelScope()
+        with AtStep(steps, scope.cancel) as instant, scope:
             await read(upstream)
+            instant.disarm()
 
         assert upstream.open_calls == 0
         await wait_all_tasks_blocked()
         await baseline.settled()
         reached = instant.was_reached
 
-    print(steps)
-    assert steps > 10
-    assert not scope.cancelled_caught
+    assert steps > 20
 
 
 # -- leaving without a cancellation, and httpx's own tidying up ------------------------------------

@@ -22,6 +22,7 @@ from hypercorn.typing import (
 )
 from hypercorn.utils import parse_socket_addr  # pyright: ignore[reportUnknownVariableType]
 
+from trioproxy.serving.inbox import Inbox
 from trioproxy.serving.protocol import Http11
 from trioproxy.serving.stream import ClientStream
 
@@ -173,16 +174,9 @@ class Connection:
         send: Callable[[ASGISendEvent | None], Awaitable[None]],
     ) -> Callable[[ASGIReceiveEvent], Awaitable[None]]:
         """Start the task that answers one request; returns how to hand it what the client sends."""
-        deliver, receive = trio.open_memory_channel[ASGIReceiveEvent](config.max_app_queue_size)
-        self._nursery.start_soon(self._answer, app, scope, receive, send)
-
-        async def put(message: ASGIReceiveEvent) -> None:
-            try:
-                await deliver.send(message)
-            except trio.BrokenResourceError:
-                return  # the application is through and wants no more of the request
-
-        return put
+        inbox = Inbox(config.max_app_queue_size)
+        self._nursery.start_soon(self._answer, app, scope, inbox, send)
+        return inbox.put
 
     def spawn(self, func: Callable[..., Awaitable[Any]], *args: Any) -> None:
         """Start a task of the protocol's own (a WebSocket's pings)."""
@@ -192,14 +186,13 @@ class Connection:
         self,
         app: AppWrapper,
         scope: Scope,
-        receive: trio.MemoryReceiveChannel[ASGIReceiveEvent],
+        inbox: Inbox,
         send: Callable[[ASGISendEvent | None], Awaitable[None]],
     ) -> None:
-        with receive:
-            try:
-                await app(
-                    scope, receive.receive, send, trio.to_thread.run_sync, trio.from_thread.run
-                )
-            except* Exception:
-                logger.exception("the application crashed")
-            await send(None)
+        try:
+            await app(scope, inbox.take, send, trio.to_thread.run_sync, trio.from_thread.run)
+        except* Exception:
+            logger.exception("the application crashed")
+        finally:
+            inbox.close()
+        await send(None)

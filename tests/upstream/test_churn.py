@@ -1,0 +1,94 @@
+"""Many calls at once, and many that are given up: none waits for another, none takes a place that
+it does not give back."""
+
+from __future__ import annotations
+
+import random
+from contextlib import ExitStack
+
+import pytest
+import trio
+
+from tests.support.baseline import Baseline
+from tests.support.reading import Reading
+from tests.support.stepping import AtStep
+from tests.upstream.engine import (
+    DONE,
+    HEAD_OF_STREAM,
+    LAST_CHUNK,
+    REQUEST,
+    Peer,
+    chunk,
+    events,
+    play,
+    read,
+    start_engine,
+    upstream_to,
+)
+from trioproxy.fanout import COMPLETED, open_hub
+from trioproxy.wire import OPENAI_COMPLETIONS
+
+ROUNDS = 50
+CALLS = 20
+ANSWER = [HEAD_OF_STREAM, chunk(events(b"a")), chunk(DONE), LAST_CHUNK]
+
+
+@pytest.mark.parametrize("seed", [1])
+async def test_churn_of_cancelled_calls_costs_no_later_call_its_place(
+    nursery: trio.Nursery, seed: int
+) -> None:
+    rng = random.Random(seed)
+    engine = await start_engine(nursery, play(*ANSWER))
+    upstream = upstream_to(engine)
+    baseline = Baseline()
+    completed: list[int] = []
+
+    async def call(number: int, scope: trio.CancelScope) -> None:
+        with scope:
+            await read(upstream)
+            completed.append(number)
+
+    for _ in range(ROUNDS):
+        with ExitStack() as instants:
+            async with trio.open_nursery() as calls:
+                for number in range(CALLS):
+                    scope = trio.CancelScope()
+                    step = round(10 ** rng.uniform(0, 2.8))
+                    instants.enter_context(AtStep(step, scope.cancel))
+                    calls.start_soon(call, number, scope)
+    cancelled = ROUNDS * CALLS - len(completed)
+    completed.clear()
+    async with trio.open_nursery() as calls:
+        for number in range(CALLS):
+            calls.start_soon(call, number, trio.CancelScope())
+
+    assert cancelled > ROUNDS * CALLS / 2
+    assert sorted(completed) == list(range(CALLS))
+    assert upstream.open_calls == 0
+    await baseline.settled()
+
+
+async def test_generations_run_side_by_side_however_many_they_are(nursery: trio.Nursery) -> None:
+    count = 150
+    all_there = trio.Event()
+
+    async def answer_once_all_are_there(peer: Peer) -> None:
+        await peer.request()
+        if upstream.open_calls == len(engine.peers) == count:
+            all_there.set()
+        await all_there.wait()
+        await peer.send(*ANSWER)
+
+    async def follow(number: int, reading: Reading) -> None:
+        with hub.join(number, upstream.stream(REQUEST, OPENAI_COMPLETIONS)) as subscriber:
+            await reading.follow(subscriber)
+
+    engine = await start_engine(nursery, answer_once_all_are_there)
+    upstream = upstream_to(engine)
+    readings = [Reading() for _ in range(count)]
+    async with open_hub() as hub, trio.open_nursery() as readers:
+        for number, reading in enumerate(readings):
+            readers.start_soon(follow, number, reading)
+
+    assert [reading.data for reading in readings] == [[b"a", b"[DONE]"]] * count
+    assert {reading.end for reading in readings} == {COMPLETED}
