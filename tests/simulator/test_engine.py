@@ -186,6 +186,21 @@ async def test_a_failing_connection_fails_alone(
     assert "a bug" in caplog.text
 
 
+async def test_a_client_that_leaves_before_its_short_answers_is_no_failure(
+    engine: SimulatedEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    baseline = Baseline()
+    address = engine.url.removeprefix("http://").split(":")
+
+    # All in one tick: the engine reads the requests when their client has gone.
+    with socket.create_connection((address[0], int(address[1]))) as client:
+        client.sendall(5 * b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
+    await wait_all_tasks_blocked()
+    await baseline.settled()
+
+    assert caplog.text == ""
+
+
 async def test_a_process_without_free_descriptors_goes_on_when_there_are_some(
     engine: SimulatedEngine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -10,9 +10,10 @@ import socket
 import ssl
 import struct
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import Any, NoReturn
 
 import trio
 import trustme
@@ -195,6 +196,31 @@ async def start_engine(
     return engine
 
 
+@contextmanager
+def listen_in_vain() -> Generator[str]:
+    """A listening socket whose backlog is full: connecting to it takes for ever (Linux drops what
+    does not fit)."""
+    with socket.socket() as listener, socket.socket() as first:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        first.connect(listener.getsockname())
+        yield "http://{}:{}".format(*listener.getsockname())
+
+
+class StuckResolver(trio.abc.HostnameResolver):
+    """Is asked, and never answers."""
+
+    def __init__(self) -> None:
+        self.asked = trio.Event()
+
+    async def getaddrinfo(self, *question: object, **details: object) -> NoReturn:
+        self.asked.set()
+        await trio.sleep_forever()
+
+    async def getnameinfo(self, sockaddr: object, flags: int) -> NoReturn:
+        raise NotImplementedError
+
+
 def upstream_to(
     engine: Engine, *, url: str | None = None, timeouts: Timeouts | None = None, **settings: Any
 ) -> Upstream:
@@ -214,7 +240,8 @@ async def read(upstream: Upstream, request: UpstreamRequest = REQUEST) -> list[A
 def server_context() -> ssl.SSLContext:
     """TLS for an engine, with a certificate that `client_context` trusts."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    _authority().issue_cert("127.0.0.1", "::1", "engine.test").configure_cert(context)
+    certificate = _authority().issue_cert("127.0.0.1", "::1", "engine.test")
+    certificate.configure_cert(context)  # pyright: ignore[reportUnknownMemberType]
     return context
 
 
@@ -222,7 +249,7 @@ def server_context() -> ssl.SSLContext:
 def client_context() -> ssl.SSLContext:
     """TLS for a client that trusts the engines of this module and nobody else."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    _authority().configure_trust(context)
+    _authority().configure_trust(context)  # pyright: ignore[reportUnknownMemberType]
     return context
 
 

@@ -4,13 +4,11 @@ and nothing of the call stays behind, without the garbage collector's help."""
 from __future__ import annotations
 
 import gc
-import socket
 import ssl
 import time
 from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
-from typing import NoReturn
 
 import httpx
 import pytest
@@ -27,8 +25,10 @@ from tests.upstream.engine import (
     Engine,
     Peer,
     Script,
+    StuckResolver,
     chunk,
     events,
+    listen_in_vain,
     play,
     read,
     server_context,
@@ -230,20 +230,6 @@ async def test_call_that_is_cancelled_before_it_begins_makes_no_connection(
     await baseline.settled()
 
 
-class StuckResolver(trio.abc.HostnameResolver):
-    """Is asked, and never answers."""
-
-    def __init__(self) -> None:
-        self.asked = trio.Event()
-
-    async def getaddrinfo(self, *question: object, **details: object) -> NoReturn:
-        self.asked.set()
-        await trio.sleep_forever()
-
-    async def getnameinfo(self, sockaddr: object, flags: int) -> NoReturn:
-        raise NotImplementedError
-
-
 @pytest.mark.parametrize("caller", CALLERS)
 async def test_call_that_is_cancelled_while_it_resolves_leaves_nothing(caller: Caller) -> None:
     resolver = StuckResolver()
@@ -272,17 +258,6 @@ async def test_call_that_is_cancelled_while_it_connects_leaves_nothing(caller: C
 
         assert upstream.open_calls == 0
         await baseline.settled(within=0)
-
-
-@contextmanager
-def listen_in_vain() -> Generator[str]:
-    """A listening socket whose backlog is full: connecting to it takes for ever (Linux drops what
-    does not fit)."""
-    with socket.socket() as listener, socket.socket() as first:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        first.connect(listener.getsockname())
-        yield "http://{}:{}".format(*listener.getsockname())
 
 
 # -- at every other point --------------------------------------------------------------------------

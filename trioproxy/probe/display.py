@@ -68,12 +68,10 @@ def verdict(reports: Sequence[Report]) -> str:
 
 
 async def show_progress(console: Console, traces: Sequence[Trace]) -> None:
-    """Show on the console how far the streams are, until cancelled; nothing unless a terminal.
+    """Show on the console how far the streams are, until cancelled, which wipes it.
 
-    Cancelling it wipes what it shows.
+    A transient `Live` writes nothing to what is no terminal.
     """
-    if not console.is_terminal:
-        return
     # Drawn by this task: a thread of rich's would delay the clock readings that are the point.
     with Live(console=console, auto_refresh=False, transient=True) as live:
         while True:

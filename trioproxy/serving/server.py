@@ -75,7 +75,8 @@ class Server:
             connection.kill()
 
     async def _serve_client(self, stream: trio.SocketStream) -> None:
-        client = ClientStream(stream.socket, write_timeout=self._write_timeout)
+        socket = stdlib_socket.socket(fileno=stream.socket.detach())
+        client = ClientStream(socket, write_timeout=self._write_timeout)
         connection = Connection(self._app, self._config, self._context, client, self._ssl_context)
         self.connections.add(connection)
         try:
@@ -129,5 +130,5 @@ def _notice_dead_peers(socket: stdlib_socket.socket, write_timeout: float) -> No
     (tcp(7))."""
     socket.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_KEEPALIVE, 1)
     if hasattr(stdlib_socket, "TCP_USER_TIMEOUT"):
-        milliseconds = max(1, min(int(write_timeout * 1000), 2**31 - 1))
+        milliseconds = max(1, int(min(write_timeout * 1000, 2**31 - 1)))
         socket.setsockopt(stdlib_socket.IPPROTO_TCP, stdlib_socket.TCP_USER_TIMEOUT, milliseconds)

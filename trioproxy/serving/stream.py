@@ -1,5 +1,5 @@
-"""The bytes to and from one client: every write is timed by its progress, and anyone may end it
-at once."""
+"""The bytes to and from one client: writes are timed by their progress, anyone may end it at
+once."""
 
 from __future__ import annotations
 
@@ -10,19 +10,23 @@ import struct
 import trio
 
 ABORT = struct.pack("ii", 1, 0)
-"""SO_LINGER on, with zero seconds: closing sends RST and drops what the kernel still holds for
-the peer."""
+"""SO_LINGER on, with zero seconds: closing sends RST and drops what the kernel holds for the
+peer."""
 
 
 class ClientStream(trio.abc.Stream):
     """A trio stream over a client's socket.
 
-    A write that is cancelled, or of which the socket accepts no byte for ``write_timeout`` seconds,
-    kills the connection: part of it may be out, so no later byte would make sense to the peer. A
-    client that reads slowly but reads is never cut. No write is shielded.
+    A write that is cancelled half-way, or of which the socket accepts no byte for ``write_timeout``
+    seconds, kills the connection: part of it may be out, so no later byte would make sense to the
+    peer. A client that reads slowly but reads is never cut. No write is shielded.
+
+    It works on the socket itself, because the usual write, which the kernel takes at once, must not
+    pay for a deadline that it does not need.
     """
 
-    def __init__(self, socket: trio.socket.SocketType, *, write_timeout: float) -> None:
+    def __init__(self, socket: stdlib_socket.socket, *, write_timeout: float) -> None:
+        socket.setblocking(False)
         self.socket = socket
         self.write_timeout = write_timeout
 
@@ -30,16 +34,17 @@ class ClientStream(trio.abc.Stream):
         """Write all of ``data``. Raises :exc:`trio.BrokenResourceError` where the client is gone or
         stuck.
 
-        If cancelled, the connection has been killed.
+        If cancelled, either nothing was written or the connection has been killed.
         """
-        with memoryview(data) as whole:
-            rest = whole
+        await trio.lowlevel.checkpoint()
+        with memoryview(data) as view:
+            sent = self._send_nowait(view)
             try:
-                while rest:
+                while sent < len(view):
                     with trio.fail_after(self.write_timeout):
-                        sent = await self.socket.send(rest)
-                    rest = rest[sent:]
-            except (OSError, trio.TooSlowError, trio.ClosedResourceError) as error:
+                        await trio.lowlevel.wait_writable(self.socket)
+                    sent += self._send_nowait(view[sent:])
+            except trio.TooSlowError as error:
                 self.kill()
                 raise trio.BrokenResourceError("the client does not take our bytes") from error
             except trio.Cancelled:
@@ -48,18 +53,24 @@ class ClientStream(trio.abc.Stream):
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until the socket accepts bytes. If cancelled, nothing has changed."""
-        await self.socket.wait_writable()
+        self._check_open()
+        await trio.lowlevel.wait_writable(self.socket)
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Read what is there, b"" at the end of the client's side. If cancelled, nothing was read.
 
-        Raises :exc:`trio.BrokenResourceError` where the client reset,
-        :exc:`trio.ClosedResourceError` after :meth:`kill`.
+        Raises :exc:`trio.BrokenResourceError` where the client reset, and
+        :exc:`trio.ClosedResourceError` after :meth:`kill` or :meth:`close`.
         """
-        try:
-            return await self.socket.recv(max_bytes or 65536)
-        except OSError as error:
-            raise trio.BrokenResourceError("the client reset the connection") from error
+        while True:
+            self._check_open()
+            await trio.lowlevel.wait_readable(self.socket)
+            try:
+                return self.socket.recv(max_bytes or 65536)
+            except BlockingIOError:
+                continue  # the kernel thought better of it
+            except OSError as error:
+                raise trio.BrokenResourceError("the client reset the connection") from error
 
     def send_eof(self) -> None:
         """Say that nothing more will be written; what was written is still delivered."""
@@ -67,17 +78,34 @@ class ClientStream(trio.abc.Stream):
             self.socket.shutdown(stdlib_socket.SHUT_WR)
 
     def kill(self) -> None:
-        """Close at once and tell the client by RST. Whoever waits in a read or write gets an
-        error. Idempotent."""
+        """Close at once and tell the client by RST. Whoever waits in a read or write gets an error.
+        Idempotent."""
         with contextlib.suppress(OSError):
             self.socket.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_LINGER, ABORT)
-        self.socket.close()
+        self.close()
 
     def close(self) -> None:
         """Close at once; what was written is still delivered by the kernel. Idempotent."""
-        self.socket.close()
+        if self.socket.fileno() >= 0:
+            trio.lowlevel.notify_closing(self.socket)
+            self.socket.close()
 
     async def aclose(self) -> None:
         """:meth:`close`, and a checkpoint."""
         self.close()
         await trio.lowlevel.checkpoint()
+
+    def _send_nowait(self, view: memoryview) -> int:
+        """The number of bytes that the socket takes now."""
+        self._check_open()
+        try:
+            return self.socket.send(view)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            self.kill()
+            raise trio.BrokenResourceError("the client has gone") from error
+
+    def _check_open(self) -> None:
+        if self.socket.fileno() < 0:
+            raise trio.ClosedResourceError("the connection was closed on this side")

@@ -51,7 +51,7 @@ class Generation:
 
     async def _stream(self) -> Outcome:
         connection, fail = self._connection, self._request.fail
-        close = {}
+        close = {"connection": "close"} if fail == "mid" else {}
         await connection.start(_EVENT_STREAM | close)
         await self._write_tokens()
         if fail is None:

@@ -72,9 +72,9 @@ async def open_call(
             )
         )
         response = await _send(client, _build(base_url, request, connection))
-        tidying.push_async_callback(response.aclose)
         chunks = response.aiter_raw()
         tidying.push_async_callback(_exhaust, chunks)
+        tidying.push_async_callback(response.aclose)
         yield Answer(response, chunks)
     finally:
         connection.close()
@@ -149,8 +149,9 @@ async def _send(client: httpx.AsyncClient, request: httpx.Request) -> httpx.Resp
 async def _exhaust(chunks: AsyncIterator[bytes]) -> None:
     # httpx reads a body through generators within generators. Closing the outermost would leave the
     # others to the garbage collector; reading on finishes every one of them. It ends soon, because
-    # behind what was received already there is only a closed socket.
-    with suppress(httpx.HTTPError):
+    # behind what was received already there is only a closed socket. (StreamClosed: nothing was
+    # read of it yet.)
+    with suppress(httpx.HTTPError, httpx.StreamClosed):
         async for _ in chunks:
             await trio.lowlevel.checkpoint()
 

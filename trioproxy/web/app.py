@@ -12,7 +12,7 @@ from trioproxy.fanout import Hub
 from trioproxy.upstream import Upstream
 from trioproxy.web.connection import ProxyRequest, RequestConnection
 from trioproxy.web.failures import respond_to_error
-from trioproxy.web.forwarding import METHODS, Forward
+from trioproxy.web.forwarding import METHODS, Forward, ForwardedPath
 from trioproxy.web.generate import Generate
 from trioproxy.web.generations import Generations
 from trioproxy.web.operations import Operations
@@ -49,7 +49,8 @@ def create_app(
     app.add_url_rule(f"{one}/events", "events", generations.events, methods=["GET"])
 
     forward = Forward(settings, upstream)
-    app.add_url_rule("/v1/<path:path>", "forward", forward.answer, methods=METHODS)
+    app.url_map.converters["forwarded"] = ForwardedPath
+    app.add_url_rule("/v1/<forwarded:path>", "forward", forward.answer, methods=METHODS)
 
     operations = Operations(hub, upstream, count_connections)
     app.add_url_rule("/healthz", "health", operations.health, methods=["GET"])

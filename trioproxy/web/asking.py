@@ -7,7 +7,6 @@ import math
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Literal
-from urllib.parse import parse_qsl, urlencode
 
 from trioproxy.fanout import Mode
 from trioproxy.web.connection import ProxyRequest
@@ -19,6 +18,7 @@ CREDENTIAL_HEADERS = ("Authorization", "X-Api-Key")
 DIALECT_HEADERS = ("OpenAI-Organization", "OpenAI-Project", "OpenAI-Beta")
 MODES = ("replay", "live", "private")
 RESUME_PARAMETER = "last_event_id"
+RESUME_FIELD = f"{RESUME_PARAMETER}=".encode()
 MAX_LINGER = 3600.0
 """Seconds. Nobody may make an engine generate for nobody for longer."""
 
@@ -110,10 +110,12 @@ def make_asking(
     key = None
     if coalesce != "off" and mode != "private":
         key = (tenant, origin.fingerprint if own_key is None else own_key)
+    if mode is None or (mode == "live" and not streamed):
+        mode = "replay"  # an answer is worth something only if it is read from its start
     return Asking(
         tenant=tenant,
         key=key,
-        mode=mode or "replay",
+        mode=mode,
         shares=coalesce == "identical" or (coalesce == "explicit" and asked_to_share),
         linger=linger,
         origin=origin,
@@ -121,12 +123,10 @@ def make_asking(
 
 
 def query_without_cursor(request: ProxyRequest) -> bytes:
-    """The query to send upstream: all of it but what spoke to the proxy."""
+    """The query to send upstream: all of it as it came, but what spoke to the proxy."""
     query: bytes = request.scope["query_string"]
-    if RESUME_PARAMETER.encode() not in query:
-        return query
-    pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
-    return urlencode([pair for pair in pairs if pair[0] != RESUME_PARAMETER]).encode()
+    fields = [field for field in query.split(b"&") if not field.startswith(RESUME_FIELD)]
+    return b"&".join(fields)
 
 
 def read_cursor(request: ProxyRequest) -> Cursor | None:
@@ -160,9 +160,10 @@ def _read_linger(text: str | None, default: float) -> float:
     if text is None:
         return default
     try:
-        return check_linger(float(text))
+        seconds = float(text)
     except ValueError:
         raise BadRequest("X-Linger must be a number of seconds", "X-Linger") from None
+    return check_linger(seconds)
 
 
 def check_linger(seconds: float) -> float:

@@ -126,7 +126,7 @@ def respond_to_error(error: Exception) -> Response:
         logger.error("a request crashed", exc_info=error)
     response = _respond(failure)
     if isinstance(error, MethodNotAllowed) and error.valid_methods:
-        response.headers["Allow"] = ", ".join(error.valid_methods)
+        response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
     return response
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
+import re
 from collections.abc import AsyncIterator
 from types import TracebackType
 
 from quart.wrappers.response import ResponseBody
 from quart_trio.wrappers import TrioResponse as Response
-from werkzeug.exceptions import MethodNotAllowed, NotFound
+from werkzeug.routing import PathConverter
 
 from trioproxy.config import Settings
 from trioproxy.upstream import (
@@ -19,11 +19,18 @@ from trioproxy.upstream import (
 )
 from trioproxy.upstream.call import Answer
 from trioproxy.web.connection import current_request
-from trioproxy.wire import BadRequest, dialect_for
-
-logger = logging.getLogger(__name__)
+from trioproxy.wire import ROUTES, BadRequest
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+
+ANSWERED_HERE = "|".join(re.escape(path.removeprefix("/v1/")) for path in ROUTES)
+
+
+class ForwardedPath(PathConverter):
+    """A path below ``/v1/`` that the proxy has no route for, whatever the method: what has one
+    takes the methods of that one and no other."""
+
+    regex = rf"(?!(?:{ANSWERED_HERE})\Z|generations(?:/|\Z))[^/].*?"
 
 
 class Forward:
@@ -35,10 +42,6 @@ class Forward:
 
     async def answer(self, path: str) -> Response:
         request = current_request()
-        if dialect_for(request.path) is not None:
-            raise MethodNotAllowed(valid_methods=["POST"])
-        if path.partition("/")[0] == "generations":
-            raise NotFound("there is nothing at this path")
         if {".", ".."} & set(path.split("/")):
             raise BadRequest("the path must not contain . or .. segments")
         call = UpstreamRequest(

@@ -109,7 +109,7 @@ class Generate:
         return request.exit_stack.enter_context(
             self._hub.subscribe(
                 generation.id,
-                after=cursor.seq,
+                after=cursor.seq if asking.origin.streamed else None,
                 linger=asking.linger,
                 on_lag=self._settings.on_lag if asking.origin.streamed else "wait",
             )

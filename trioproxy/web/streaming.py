@@ -63,7 +63,7 @@ class StreamBody(ResponseBody):
         silence."""
         if self._ended:
             raise StopAsyncIteration
-        with trio.move_on_after(self._heartbeat):
+        with trio.CancelScope(deadline=trio.current_time() + self._heartbeat):
             batch = await anext(self._subscriber, None)
             if batch is not None:
                 return self._frames(batch)

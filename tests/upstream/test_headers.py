@@ -1,0 +1,130 @@
+"""Which headers travel on: the rules of an intermediary, and the proxy's own."""
+
+from __future__ import annotations
+
+import pytest
+
+from trioproxy.upstream import OWN_HEADERS, answer_headers, request_headers
+
+Pairs = list[tuple[bytes, bytes]]
+
+IDENTITY = (b"accept-encoding", b"identity")
+KEY = (b"authorization", b"Bearer sk-upstream")
+
+HOP_BY_HOP = [
+    b"Connection",
+    b"Keep-Alive",
+    b"Proxy-Authenticate",
+    b"Proxy-Authorization",
+    b"Proxy-Connection",
+    b"TE",
+    b"Trailer",
+    b"Transfer-Encoding",
+    b"Upgrade",
+]
+
+END_TO_END: dict[str, tuple[Pairs, Pairs]] = {
+    "none": ([], []),
+    "names in lower case, values as they are": (
+        [(b"X-Request-ID", b"AbC, d;e=\xff")],
+        [(b"x-request-id", b"AbC, d;e=\xff")],
+    ),
+    "order and duplicates are kept": (
+        [(b"X-A", b"1"), (b"X-B", b"2"), (b"x-a", b"3"), (b"X-A", b"1")],
+        [(b"x-a", b"1"), (b"x-b", b"2"), (b"x-a", b"3"), (b"x-a", b"1")],
+    ),
+    "those that Connection names": (
+        [(b"X-Hop", b"1"), (b"Connection", b"close, X-HOP ,x-other"), (b"X-Other", b"2")],
+        [],
+    ),
+    "those that a second Connection names": (
+        [(b"connection", b"keep-alive"), (b"CONNECTION", b"x-hop"), (b"x-hop", b"1")],
+        [],
+    ),
+    "a token is a whole name": (
+        [(b"Connection", b"x"), (b"X-A", b"1"), (b"x", b"2")],
+        [(b"x-a", b"1")],
+    ),
+    "an empty Connection": ([(b"Connection", b""), (b"X-A", b"1")], [(b"x-a", b"1")]),
+    "every one of a hop": ([(name, b"1") for name in HOP_BY_HOP], []),
+}
+
+
+@pytest.mark.parametrize(("headers", "expected"), END_TO_END.values(), ids=END_TO_END.keys())
+def test_headers_of_one_connection_travel_in_neither_direction(
+    headers: Pairs, expected: Pairs
+) -> None:
+    assert [*expected, IDENTITY] == request_headers(headers)
+    assert expected == answer_headers(headers)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *OWN_HEADERS,
+        b"Host",
+        b"Content-Length",
+        b"Expect",
+        b"Cookie",
+        b"Accept-Encoding",
+        b"X-Conversation-Id",
+    ],
+)
+def test_headers_that_are_not_the_engines_business_are_not_sent(name: bytes) -> None:
+    headers = [(name, b"1"), (name.title(), b"2"), (b"accept", b"text/event-stream")]
+
+    assert request_headers(headers) == [(b"accept", b"text/event-stream"), IDENTITY]
+
+
+def test_own_headers_are_those_that_speak_to_the_proxy() -> None:
+    assert {b"x-fanout", b"x-generation-key", b"x-linger", b"last-event-id"} == OWN_HEADERS
+
+
+@pytest.mark.parametrize("name", [b"Content-Length", b"Set-Cookie", b"Date", b"Server"])
+def test_headers_that_are_set_anew_are_not_answered(name: bytes) -> None:
+    headers = [(name, b"1"), (b"Content-Type", b"application/json")]
+
+    assert answer_headers(headers) == [(b"content-type", b"application/json")]
+
+
+@pytest.mark.parametrize(
+    "accepted", [[], [b"gzip"], [b"identity"], [b"gzip", b"br"], [b"identity", b"identity"]]
+)
+def test_an_uncompressed_answer_is_asked_for_exactly_once(accepted: list[bytes]) -> None:
+    headers = request_headers([(b"Accept-Encoding", coding) for coding in accepted])
+
+    assert headers == [IDENTITY]
+
+
+CREDENTIALS: dict[str, tuple[Pairs, str | None, Pairs]] = {
+    "the client's, where the upstream has no key": (
+        [(b"Authorization", b"Bearer sk-client"), (b"X-Api-Key", b"sk-other")],
+        None,
+        [(b"authorization", b"Bearer sk-client"), (b"x-api-key", b"sk-other"), IDENTITY],
+    ),
+    "the upstream's key in place of the client's": (
+        [(b"AUTHORIZATION", b"Bearer sk-client"), (b"X-Api-Key", b"sk-other"), (b"x-a", b"1")],
+        "sk-upstream",
+        [(b"x-a", b"1"), IDENTITY, KEY],
+    ),
+    "the upstream's key once, whatever the client repeats": (
+        [(b"authorization", b"1"), (b"Authorization", b"2")],
+        "sk-upstream",
+        [IDENTITY, KEY],
+    ),
+    "the upstream's key where the client has none": ([], "sk-upstream", [IDENTITY, KEY]),
+    "the upstream's key, although the client names it as of one hop": (
+        [(b"Connection", b"authorization, accept-encoding")],
+        "sk-upstream",
+        [IDENTITY, KEY],
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("headers", "key", "expected"), CREDENTIALS.values(), ids=CREDENTIALS.keys()
+)
+def test_credentials_are_the_upstreams_or_else_the_clients(
+    headers: Pairs, key: str | None, expected: Pairs
+) -> None:
+    assert expected == request_headers(headers, key=key)
