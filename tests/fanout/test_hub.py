@@ -193,7 +193,7 @@ async def test_an_expired_id_is_told_from_one_that_never_was(autojump_clock: Moc
 async def test_only_so_many_expired_ids_are_remembered(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
-    monkeypatch.setattr("trioproxy.fanout.hub.REMEMBERED_IDS", 2)
+    monkeypatch.setattr("trioproxy.fanout.retention.REMEMBERED_IDS", 2)
     async with open_hub(Limits(retention=600)) as hub:
         oldest, *remembered = [await run_to_completion(hub) for _ in range(3)]
         await trio.sleep(600)

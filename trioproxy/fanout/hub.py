@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import AsyncGenerator, Collection, Generator, Hashable
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -13,18 +13,14 @@ import trio
 
 from trioproxy.fanout.errors import (
     CursorAhead,
-    ExpiredGeneration,
     HubClosed,
     TooManyGenerations,
-    UnknownGeneration,
 )
 from trioproxy.fanout.generation import Generation, Mode
+from trioproxy.fanout.retention import Retention
 from trioproxy.fanout.source import Source
 from trioproxy.fanout.subscriber import OnLag, Subscriber
 from trioproxy.fanout.transcript import Budget, Transcript, WhenFull
-
-REMEMBERED_IDS = 10_000
-"""So many expired generations are still told from ones that never were."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,10 +69,9 @@ class Hub:
         self._nursery = nursery
         self._by_key: dict[Hashable, Generation] = {}
         self._running: dict[str, Generation] = {}
-        self._retained: OrderedDict[str, tuple[Generation, float]] = OrderedDict()
-        self._forgotten: OrderedDict[str, None] = OrderedDict()
+        self._retention = Retention(limits.retention)
         self._per_tenant: Counter[str] = Counter()
-        self._budget = Budget(limits.max_hub_bytes, self._forget_oldest)
+        self._budget = Budget(limits.max_hub_bytes, self._retention.forget_oldest)
         self._refuses = False
         self._changed = trio.lowlevel.ParkingLot()
 
@@ -182,12 +177,7 @@ class Hub:
         running = self._running.get(generation_id)
         if running is not None and running.can_be_joined:
             return running
-        self._forget_expired()
-        if generation_id in self._retained:
-            return self._retained[generation_id][0]
-        if generation_id in self._forgotten:
-            raise ExpiredGeneration(f"generation {generation_id} has expired")
-        raise UnknownGeneration(f"there is no generation {generation_id}")
+        return self._retention.get(generation_id)
 
     @property
     def running(self) -> Collection[Generation]:
@@ -197,8 +187,7 @@ class Hub:
     @property
     def retained(self) -> Collection[Generation]:
         """The generations that have ended and can still be read, oldest first."""
-        self._forget_expired()
-        return [generation for generation, _ in self._retained.values()]
+        return self._retention.generations
 
     @property
     def held_bytes(self) -> int:
@@ -224,7 +213,7 @@ class Hub:
         Every subscriber is told: the outcome ``cancelled("shutdown")``, or ``Evicted("draining")``.
         """
         self.refuse()
-        for generation, _ in self._retained.values():
+        for generation in self._retention.generations:
             for subscriber in generation.subscribers:
                 subscriber.evict("draining")
         for generation in list(self._running.values()):
@@ -284,35 +273,5 @@ class Hub:
             del self._per_tenant[generation.tenant]
         if generation.key is not None:
             del self._by_key[generation.key]
-        expires_at = trio.current_time() + self.limits.retention
-        self._retained[generation.id] = (generation, expires_at)
-        self._forget_expired()
+        self._retention.add(generation)
         self._changed.unpark_all()
-
-    def _forget_expired(self) -> None:
-        """Forget what was retained long enough; one that is still being read stays until it is
-        not."""
-        now = trio.current_time()
-        expired: list[Generation] = []
-        for generation, expires_at in self._retained.values():
-            if expires_at > now:
-                break
-            if not generation.subscribers:
-                expired.append(generation)
-        for generation in expired:
-            self._forget(generation)
-
-    def _forget_oldest(self) -> bool:
-        """Give the memory of the oldest retained generation back, readers or not; False if there
-        is none."""
-        for generation, _ in self._retained.values():
-            self._forget(generation)
-            return True
-        return False
-
-    def _forget(self, generation: Generation) -> None:
-        del self._retained[generation.id]
-        generation.transcript.clear()
-        self._forgotten[generation.id] = None
-        if len(self._forgotten) > REMEMBERED_IDS:
-            self._forgotten.popitem(last=False)

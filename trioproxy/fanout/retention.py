@@ -1,0 +1,79 @@
+"""What becomes of generations that have ended: data, for a while, and then a memory of their
+names."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Collection
+
+import trio
+
+from trioproxy.fanout.errors import ExpiredGeneration, UnknownGeneration
+from trioproxy.fanout.generation import Generation
+
+REMEMBERED_IDS = 10_000
+"""So many expired generations are still told from ones that never were."""
+
+
+class Retention:
+    """The generations that have ended and can still be read, oldest first.
+
+    Time takes one away ``seconds`` after its end, or when its last reader has left if that is
+    later; want of memory takes the oldest, readers or not (they are told of the gap). Time is
+    looked at whenever somebody asks, so that there is no timer to own.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._retained: OrderedDict[str, tuple[Generation, float]] = OrderedDict()
+        self._forgotten: OrderedDict[str, None] = OrderedDict()
+
+    @property
+    def generations(self) -> Collection[Generation]:
+        """Those that can be read now, oldest first."""
+        self._forget_expired()
+        return [generation for generation, _ in self._retained.values()]
+
+    def add(self, generation: Generation) -> None:
+        """Retain a generation that has just ended."""
+        expires_at = trio.current_time() + self._seconds
+        self._retained[generation.id] = (generation, expires_at)
+        self._forget_expired()
+
+    def get(self, generation_id: str) -> Generation:
+        """The retained generation with this id.
+
+        Raises :class:`ExpiredGeneration` for one of the last 10,000 that are gone, else
+        :class:`UnknownGeneration`.
+        """
+        self._forget_expired()
+        if generation_id in self._retained:
+            return self._retained[generation_id][0]
+        if generation_id in self._forgotten:
+            raise ExpiredGeneration(f"generation {generation_id} has expired")
+        raise UnknownGeneration(f"there is no generation {generation_id}")
+
+    def forget_oldest(self) -> bool:
+        """Give the memory of the oldest one back; False if there is none."""
+        for generation, _ in self._retained.values():
+            self._forget(generation)
+            return True
+        return False
+
+    def _forget_expired(self) -> None:
+        now = trio.current_time()
+        expired: list[Generation] = []
+        for generation, expires_at in self._retained.values():
+            if expires_at > now:
+                break
+            if not generation.subscribers:
+                expired.append(generation)
+        for generation in expired:
+            self._forget(generation)
+
+    def _forget(self, generation: Generation) -> None:
+        del self._retained[generation.id]
+        generation.transcript.clear()
+        self._forgotten[generation.id] = None
+        if len(self._forgotten) > REMEMBERED_IDS:
+            self._forgotten.popitem(last=False)
