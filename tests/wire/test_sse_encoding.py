@@ -62,10 +62,10 @@ def test_nul_is_refused_in_an_id_and_passes_in_a_name() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (b"", b":\n\n"),
-        (b"ping", b": ping\n\n"),
-        (b"a\nb", b": a\n: b\n\n"),
-        (b"a\r\n\r\ndata: x\r", b": a\n:\n: data: x\n:\n\n"),
+        (b"", b":\n"),
+        (b"ping", b": ping\n"),
+        (b"a\nb", b": a\n: b\n"),
+        (b"a\r\n\r\ndata: x\r", b": a\n:\n: data: x\n:\n"),
     ],
 )
 def test_comment_frame_holds_the_text_in_comment_lines_only(text: bytes, expected: bytes) -> None:
@@ -73,7 +73,7 @@ def test_comment_frame_holds_the_text_in_comment_lines_only(text: bytes, expecte
 
 
 def test_comment_frame_without_text_is_the_shortest_keep_alive() -> None:
-    assert encode_comment() == b":\n\n"
+    assert encode_comment() == b":\n"
 
 
 @settings(deadline=None)

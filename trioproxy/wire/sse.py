@@ -196,9 +196,13 @@ def encode(message: Message, event_id: bytes | None = None) -> bytes:
 
 
 def encode_comment(text: bytes = b"") -> bytes:
-    """Return a comment frame, which clients ignore; without text it is the shortest keep-alive."""
+    """Return a comment, which clients ignore; without text it is the shortest keep-alive.
+
+    No blank line follows: a comment needs none, and the official OpenAI client takes a blank line
+    for an event without data, which it cannot read, once it has seen an id (openai 3.54).
+    """
     lines = _with_lf(text).split(b"\n")
-    return b"".join(b": " + line + b"\n" if line else b":\n" for line in lines) + b"\n"
+    return b"".join(b": " + line + b"\n" if line else b":\n" for line in lines)
 
 
 def _with_lf(text: bytes) -> bytes:
