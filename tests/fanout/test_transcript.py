@@ -214,6 +214,15 @@ def test_rendering_drops_the_head_when_it_passes_the_bound() -> None:
     assert transcript.held_bytes == sum(event.cost for event in held(transcript))
 
 
+def test_a_transcript_that_must_be_whole_loses_nothing_to_rendering() -> None:
+    transcript = make(KILOBYTE, KILOBYTE, max_bytes=2_500, when_full="fail")
+
+    for event in held(transcript):
+        transcript.frame(event, frame)
+
+    assert [event.seq for event in held(transcript)] == [1, 2]
+
+
 def test_a_frame_of_what_was_dropped_is_not_accounted_for() -> None:
     budget = unbounded()
     transcript = make(KILOBYTE, budget=budget)

@@ -118,6 +118,19 @@ async def test_a_subscriber_that_died_in_its_wait_costs_one_ring(rings: Rings) -
             assert rings[dead.bell] == 1
 
 
+async def test_who_has_left_is_not_rung(rings: Rings) -> None:
+    source = ScriptedSource()
+    async with open_hub() as hub:
+        with hub.join("key", source):
+            with trio.CancelScope() as scope, hub.join("key", source) as leaver:
+                scope.cancel()
+                await anext(leaver)
+            source.arrive(b"token")
+            await wait_all_tasks_blocked()
+
+            assert rings[leaver.bell] == 0
+
+
 class StepsOf(trio.abc.Instrument):
     """Counts the steps that one task takes."""
 

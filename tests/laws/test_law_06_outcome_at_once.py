@@ -185,6 +185,25 @@ async def test_a_cancelled_owner_ends_it_before_the_source_is_left(
     assert source.is_open
 
 
+async def test_what_ends_with_an_owner_that_tidies_up_first_was_shut_down_too(
+    autojump_clock: MockClock,
+) -> None:
+    async def keep_a_hub(task_status: trio.TaskStatus[Generation]) -> None:
+        async with open_hub() as hub:
+            task_status.started(hub.start("key", ScriptedSource(), linger=30))
+            try:
+                await trio.sleep_forever()
+            finally:
+                await leave_in_good_order()
+
+    async with trio.open_nursery() as owners:
+        generation = await owners.start(keep_a_hub)
+        await generation.wait_opened()
+        owners.cancel_scope.cancel()
+
+    assert generation.outcome == cancelled("shutdown")
+
+
 async def test_the_key_is_free_while_the_old_body_is_read_to_its_end(
     autojump_clock: MockClock,
 ) -> None:
@@ -275,6 +294,20 @@ async def test_a_body_that_does_not_end_is_cut_on_its_deadline_whoever_stays(
 
         assert [passage.at for passage in source.exits] == [10 + FINISH_SECONDS]
         assert subscriber.generation.outcome == COMPLETED
+
+
+async def test_a_late_joiner_does_not_move_the_deadline_of_the_body(
+    autojump_clock: MockClock,
+) -> None:
+    source = ScriptedSource()
+    source.arrive(DONE)
+    async with open_hub() as hub:
+        generation = hub.start("key", source, linger=30)
+        await trio.sleep(FINISH_SECONDS / 2)
+        with hub.subscribe(generation.id, linger=30):
+            await trio.sleep(100)
+
+    assert [passage.at for passage in source.exits] == [FINISH_SECONDS]
 
 
 async def test_a_source_that_hangs_in_leaving_is_cut_on_the_same_deadline(

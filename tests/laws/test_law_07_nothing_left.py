@@ -13,7 +13,15 @@ from tests.support.baseline import Baseline
 from tests.support.reading import Reading
 from tests.support.source import DONE, ScriptedSource
 from tests.support.stepping import AtStep
-from trioproxy.fanout import Generation, Hub, cancelled, grace, open_hub
+from trioproxy.fanout import (
+    COMPLETED,
+    Evicted,
+    Generation,
+    Hub,
+    cancelled,
+    grace,
+    open_hub,
+)
 
 
 def still_entering() -> ScriptedSource:
@@ -114,6 +122,20 @@ async def test_closing_the_hub_leaves_nothing_and_tells_every_reader() -> None:
     await baseline.settled(within=0)
 
     assert [reading.end for reading in readings] == [cancelled("shutdown")] * 2
+
+
+async def test_closing_the_hub_sends_away_who_still_reads_what_has_ended() -> None:
+    source = ScriptedSource()
+    source.complete(b"a")
+    async with open_hub() as hub:
+        with hub.join("key", source) as subscriber:
+            await wait_all_tasks_blocked()
+            hub.close()
+            reading = Reading()
+            await reading.follow(subscriber)
+
+    assert (reading.told, reading.end) == ([], Evicted("draining"))
+    assert subscriber.generation.outcome == COMPLETED
 
 
 async def test_the_hub_waits_for_a_source_that_is_left_in_good_order(

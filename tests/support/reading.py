@@ -25,6 +25,7 @@ class Reading:
 
     @property
     def seqs(self) -> list[int]:
+        """The numbers of the events that it was handed."""
         return [told.seq for told in self.told if isinstance(told, Event)]
 
     @property
@@ -38,6 +39,7 @@ class Reading:
 
     @property
     def data(self) -> list[bytes]:
+        """The payloads of the events that it was handed."""
         return [told.data for told in self.told if isinstance(told, Event)]
 
 
