@@ -4,7 +4,9 @@
 
 Rounds with and without the stuck readers alternate. For every healthy reader and every event the
 delivery delay is its arrival less the moment at which the engine's schedule (one token every
-``1 / rate`` seconds) had it due; a round's figure is the 99th percentile over all of them.
+``1 / rate`` seconds) had it due; a round's figure is the 99th percentile over all of them, from
+the moment all readers are connected. The stuck ones connect first, stop reading at once, and are
+gone after the write timeout, in the middle of the round.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import urllib.request
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from matplotlib import pyplot
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -27,6 +30,7 @@ from benchmarks.readers import Reader, connect, read_until, request
 
 RESULTS = Path(__file__).parent / "results"
 MAX_GROWTH_MS = 5.0
+SETTLE_SECONDS = 0.25
 
 
 @dataclass(frozen=True)
@@ -73,8 +77,8 @@ def _measure(proxy: Process, options: argparse.Namespace, number: int, stuck: in
     tokens = int(options.rate * options.seconds)
     data = request(f"round {number} with {stuck}", tokens)
     cpu = proxy.cpu_seconds()
-    readers = [Reader(connect(proxy.host, proxy.port, data)) for _ in range(options.readers)]
     stopped = [connect(proxy.host, proxy.port, data, receive_buffer=4096) for _ in range(stuck)]
+    readers = [Reader(connect(proxy.host, proxy.port, data)) for _ in range(options.readers)]
     try:
         read_until(readers, time.perf_counter() + 3 * options.seconds + 30)
         cpu = proxy.cpu_seconds() - cpu
@@ -91,12 +95,14 @@ def _evaluate(
     # The engine keeps an absolute schedule, so the earliest arrival of all, less its place in the
     # schedule, is when the schedule began (to within the fastest delivery that was seen).
     began = min(now - seq / rate for reader in readers for seq, now in reader.arrivals)
-    # What was replayed to those who connected while it ran already was due before they came.
+    # From the moment all are connected: connecting costs the proxy more than delivering does, and
+    # what was due before a reader was there was replayed to it, not delivered late.
+    settled = max(reader.arrivals[0][1] for reader in readers) + SETTLE_SECONDS
     delays = sorted(
-        (now - began - seq / rate) * 1000
+        (now - due) * 1000
         for reader in readers
         for seq, now in reader.arrivals
-        if rate / 2 < seq <= tokens
+        if (due := began + seq / rate) > settled and seq <= tokens
     )
     last = max(now for reader in readers for seq, now in reader.arrivals if seq == tokens)
     return Round(
@@ -145,7 +151,26 @@ def _report(rounds: list[Round], options: argparse.Namespace) -> int:
     RESULTS.mkdir(exist_ok=True)
     results = {"options": vars(options), "rounds": [asdict(round_) for round_ in rounds]}
     RESULTS.joinpath("stuck.json").write_text(json.dumps(results, indent=1))
+    _plot(rounds, options)
+    console.print(f"written to {RESULTS.joinpath('stuck.json')} and stuck.png")
     return 1 if growth > MAX_GROWTH_MS or left or lost else 0
+
+
+def _plot(rounds: list[Round], options: argparse.Namespace) -> None:
+    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    for stuck, marker in ((0, "o"), (options.stuck, "x")):
+        p99 = [round_.p99_ms for round_ in rounds if round_.stuck == stuck]
+        axes.plot(range(1, len(p99) + 1), p99, marker, label=f"{stuck} stuck")
+        axes.axhline(statistics.median(p99), linestyle="-" if stuck else ":", linewidth=1)
+    axes.set(
+        title=f"{options.readers} healthy readers at {options.rate:.0f} tokens/s, and who is stuck",
+        xlabel="round",
+        ylabel="p99 delivery delay, ms (lines: medians)",
+        ylim=(0, None),
+    )
+    axes.legend()
+    figure.savefig(RESULTS / "stuck.png", dpi=150)
+    pyplot.close(figure)
 
 
 if __name__ == "__main__":
