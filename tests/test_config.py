@@ -15,6 +15,7 @@ MIB = 2**20
 # Of every setting: a text and its value, a TOML expression and its value, texts that are refused.
 SIZE = ("512 kB", 512_000, "524288", 524_288, ["abc", "0", "-1", "1.5MiB", "3 XB", "", "1e3", "٣"])
 LIMIT = ("2.5", 2.5, "inf", math.inf, ["0", "-1", "nan", "abc", "", "5s"])
+BEAT = ("0.1", 0.1, "inf", math.inf, ["0.09", "0", "-1", "nan", "abc", ""])
 DELAY = ("0", 0.0, "inf", math.inf, ["-1", "nan", "-inf", "abc", ""])
 STAY = ("0", 0.0, "5", 5.0, ["-1", "inf", "nan", "abc", ""])
 COUNT = ("7", 7, "7", 7, ["0", "-1", "1.5", "abc", "", "inf"])
@@ -41,7 +42,7 @@ VALUES: dict[str, tuple[str, Any, str, Any, list[str]]] = {
     "on_lag": ("skip", "skip", '"evict"', "evict", ["x", ""]),
     "max_lag": SIZE,
     "write_timeout": LIMIT,
-    "heartbeat": LIMIT,
+    "heartbeat": BEAT,
     "commit_after": DELAY,
     "connect_timeout": LIMIT,
     "first_token_timeout": LIMIT,
@@ -341,6 +342,19 @@ def test_setting_and_the_one_it_needs_may_come_from_different_places(tmp_path: P
     settings = load(flags={"keyfile": "k.pem"}, file=toml(tmp_path, "certfile = 'c.pem'"))
 
     assert (settings.certfile, settings.keyfile) == ("c.pem", "k.pem")
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        "TRIOPROXY_PORT",
+        "TRIOPROXY_PORT_9010_TCP_ADDR",
+        "TRIOPROXY_SERVICE_HOST",
+        "TRIOPROXY_SERVICE_PORT_HTTP",
+    ],
+)
+def test_what_kubernetes_says_of_a_service_of_our_name_is_no_setting(variable: str):
+    assert load(environ={variable: "tcp://10.0.0.1:9010"}) == Settings()
 
 
 def test_flag_that_was_not_given_overrides_nothing():

@@ -27,6 +27,8 @@ __all__ = ["SETTINGS", "ConfigError", "Setting", "Settings", "load_settings", "p
 
 _PREFIX = "TRIOPROXY_"
 _CONFIG_VARIABLE = "TRIOPROXY_CONFIG"
+_SERVICE_VARIABLE = re.compile(r"TRIOPROXY_(SERVICE_HOST|SERVICE_PORT|PORT)(_[A-Z0-9_]+)?")
+"""What Kubernetes tells each container of a Service that is named trioproxy; no setting of ours."""
 
 
 def _variable(name: str) -> str:
@@ -79,6 +81,7 @@ class Form(NamedTuple):
 
 
 _LIMIT = Form("SECONDS", "a number of seconds > 0, or inf")
+_BEAT = Form("SECONDS", "a number of seconds >= 0.1, or inf")
 _DELAY = Form("SECONDS", "a number of seconds >= 0, or inf")
 _STAY = Form("SECONDS", "a number of seconds >= 0")
 _SIZE = Form("SIZE", "a size >= 1 byte, such as 65536, 512kB or 16MiB", _parse_size)
@@ -91,6 +94,8 @@ _PATH = Form("FILE", "a file name")
 
 # inf switches a limit or a delay off. What keeps a generation in memory must end some day.
 _Limit = Annotated[float, Meta(gt=0, extra={"form": _LIMIT})]
+# Hearts that beat faster than tokens can be taken would leave no time for a token.
+_Beat = Annotated[float, Meta(ge=0.1, extra={"form": _BEAT})]
 _Delay = Annotated[float, Meta(ge=0, extra={"form": _DELAY})]
 _Stay = Annotated[float, Meta(ge=0, le=sys.float_info.max, extra={"form": _STAY})]
 _Size = Annotated[int, Meta(ge=1, extra={"form": _SIZE})]
@@ -169,7 +174,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     write_timeout: Annotated[
         _Limit, Meta(description="A reader whose socket takes no byte for so long is cut off.")
     ] = 30.0
-    heartbeat: Annotated[_Limit, Meta(description="Silence before a heartbeat is sent.")] = 15.0
+    heartbeat: Annotated[_Beat, Meta(description="Silence before a heartbeat is sent.")] = 15.0
     commit_after: Annotated[
         _Delay, Meta(description="Silence of the upstream before the client is answered 200.")
     ] = 10.0
@@ -307,6 +312,8 @@ def _parse_toml(file: Path) -> dict[str, Any]:
 def _from_environ(environ: Mapping[str, str]) -> Iterator[_Given]:
     for variable, text in environ.items():
         if not variable.startswith(_PREFIX) or variable == _CONFIG_VARIABLE:
+            continue
+        if _SERVICE_VARIABLE.fullmatch(variable):
             continue
         name = variable.removeprefix(_PREFIX).lower()
         if name not in SETTINGS or variable != _variable(name):
