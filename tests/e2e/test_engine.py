@@ -89,7 +89,7 @@ async def test_departure_frees_the_slot(
 async def test_waiting_for_a_slot_count_that_does_not_come_tells_the_count(
     llama: LlamaServer,
 ) -> None:
-    with pytest.raises(AssertionError, match=r"^0 slots are generating after 0\.05 s, not 1"):
+    with pytest.raises(AssertionError, match=r"^slots that are generating: 0 after 0\.05 s, not 1"):
         await llama.wait_processing(1, within=0.05)
 
 

@@ -6,8 +6,10 @@ tells when one of them was cancelled: that is how an application learns that its
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import trio
@@ -91,14 +93,25 @@ class App:
         await send({"type": f"{message['type']}.complete"})
 
 
+@dataclass(frozen=True)
+class TLS:
+    """A server's certificate for 127.0.0.1, as files, and a client's context that trusts it."""
+
+    certfile: str
+    keyfile: str
+    client: ssl.SSLContext
+
+
 @asynccontextmanager
 async def open_app(
-    app: App, *, write_timeout: float = 30.0, **config: Any
+    app: App, *, tls: TLS | None = None, write_timeout: float = 30.0, **config: Any
 ) -> AsyncGenerator[Server]:
     """Serve ``app`` on a free port of the loopback interface. ``config`` are settings of
     hypercorn's."""
     settings = Config()
     settings.bind = ["127.0.0.1:0"]
+    if tls is not None:
+        settings.certfile, settings.keyfile = tls.certfile, tls.keyfile
     settings.alpn_protocols = ["http/1.1"]
     for name, value in config.items():
         setattr(settings, name, value)

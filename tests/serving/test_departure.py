@@ -9,8 +9,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from tests.serving.apps import CHUNK, App, open_app
-from tests.serving.conftest import TLS
+from tests.serving.apps import CHUNK, TLS, App, open_app
 from tests.support.baseline import Baseline
 from tests.support.rawhttp import RawClient, open_client
 from trioproxy.serving.server import Server
@@ -57,7 +56,7 @@ async def test_departure_from_a_stream_is_seen_and_leaves_nothing(
         async with open_client(server.binds[0]) as client:
             await client.send(get(path) + with_request)
             await client.response_head()
-            assert CHUNK == await client.chunk()
+            assert await client.chunk() == CHUNK
             await client.send(later)
             await wait_all_tasks_blocked()
 
@@ -75,12 +74,12 @@ async def test_departure_from_a_stream_is_seen_and_leaves_nothing(
 async def test_departure_from_a_stream_over_tls_is_seen_and_leaves_nothing(
     app: App, tls: TLS, leave: Leave, path: str, with_request: bytes, later: bytes
 ) -> None:
-    async with open_app(app, certfile=tls.certfile, keyfile=tls.keyfile) as server:
+    async with open_app(app, tls=tls) as server:
         baseline = Baseline()
         async with open_client(server.binds[0], ssl_context=tls.client) as client:
             await client.send(get(path) + with_request)
             await client.response_head()
-            assert CHUNK == await client.chunk()
+            assert await client.chunk() == CHUNK
             await client.send(later)
             await wait_all_tasks_blocked()
 
@@ -110,7 +109,9 @@ async def test_departure_before_the_head_is_seen_and_leaves_nothing(
 
 
 @pytest.mark.parametrize("leave", WAYS_OF_LEAVING)
-@pytest.mark.parametrize("sent", [b"", b"GET / HT", b"POST /echo HTTP/1.1\r\nContent-Length: 9\r\n"])
+@pytest.mark.parametrize(
+    "sent", [b"", b"GET / HT", b"POST /echo HTTP/1.1\r\nContent-Length: 9\r\n"]
+)
 async def test_departure_before_the_request_is_whole_leaves_nothing(
     app: App, leave: Leave, sent: bytes
 ) -> None:
@@ -155,7 +156,7 @@ async def test_one_departure_disturbs_nobody_else(app: App) -> None:
         with trio.fail_after(SEEN_WITHIN):
             await app.cancelled.wait()
 
-        assert CHUNK == await stays.chunk()
+        assert await stays.chunk() == CHUNK
         with pytest.raises(trio.TooSlowError):
             await stays.chunk(within=0.05)
         assert len(server.connections) == 1

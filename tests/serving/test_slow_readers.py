@@ -5,11 +5,9 @@ from __future__ import annotations
 
 import math
 
-import pytest
 import trio
 
-from tests.serving.apps import CHUNK, App, Exchange, open_app
-from tests.serving.conftest import TLS
+from tests.serving.apps import CHUNK, TLS, App, Exchange, open_app
 from tests.support.baseline import Baseline
 from tests.support.rawhttp import open_client
 
@@ -39,9 +37,7 @@ async def test_client_that_never_reads_is_freed_within_the_write_timeout(app: Ap
 
 
 async def test_client_that_never_reads_is_freed_over_tls_too(app: App, tls: TLS) -> None:
-    async with open_app(
-        app, write_timeout=WRITE_TIMEOUT, certfile=tls.certfile, keyfile=tls.keyfile
-    ) as server:
+    async with open_app(app, write_timeout=WRITE_TIMEOUT, tls=tls) as server:
         baseline = Baseline()
         async with open_client(
             server.binds[0], ssl_context=tls.client, rcvbuf=SMALL_BUFFER
@@ -135,4 +131,4 @@ async def test_write_timeout_can_be_switched_off(app: App) -> None:
         await client.request("GET", "/brief")
         await client.response_head()
 
-        assert 3 * CHUNK == await client.body()
+        assert await client.body() == 3 * CHUNK

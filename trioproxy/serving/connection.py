@@ -65,12 +65,15 @@ class Connection:
         self._reading = trio.CancelScope()
         self._deadline = math.inf
         self._closing = False
+        self._turn_has_come = False
         self._nursery: trio.Nursery
         self._protocol: Http11 | None = None
 
     def close_if_idle(self) -> None:
         """End the connection if no request is under way; nothing is lost then."""
-        if self._protocol is None or self._protocol.is_idle:
+        if self._protocol is None:  # still shaking hands
+            self.kill()
+        elif self._protocol.is_idle:
             self._wait_for_client(0)
 
     def kill(self) -> None:
@@ -108,15 +111,27 @@ class Connection:
             parse_socket_addr(socket.family, socket.getsockname()),
             self._send,
         )
-        self._wait_for_client(self._config.keep_alive_timeout)
+        # One that was accepted in the step in which the server stopped listening is not served.
+        is_late = self._context.terminated.is_set()
+        self._wait_for_client(0 if is_late else self._config.keep_alive_timeout)
         while True:
             data = b""
             with trio.CancelScope(deadline=self._deadline) as self._reading:
-                data = bytes(await self._stream.receive_some(READ_BYTES))
-            if not data:
+                data = await self._receive()
+            if self._turn_has_come:
+                self._turn_has_come = False
+                await protocol.take_up_next()
+            elif not data:
                 return
-            if not self._closing:
+            if data and not self._closing:
                 await protocol.handle(RawData(data))
+
+    async def _receive(self) -> bytes:
+        """What the client sent; b"" where it has left, in whatever way."""
+        try:
+            return bytes(await self._stream.receive_some(READ_BYTES))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return b""
 
     async def _shake_hands(self, context: ssl.SSLContext) -> bool:
         stream = trio.SSLStream(self._client, context, server_side=True, https_compatible=True)
@@ -139,6 +154,9 @@ class Connection:
                 await self._write(event.data)
         elif isinstance(event, Updated):
             self._wait_for_client(self._config.keep_alive_timeout if event.idle else math.inf)
+            if event.idle and self._protocol is not None and self._protocol.has_bytes_ahead:
+                self._turn_has_come = True
+                self._reading.cancel(reason="the next request is here already")
         elif isinstance(event, Closed):
             self._close()
 
@@ -157,6 +175,9 @@ class Connection:
             self._writing.release()
 
     def _close(self) -> None:
+        if self._protocol is not None and self._protocol.end_would_pass_for_whole:
+            self.kill()
+            return
         # Over TLS the end of the answer cannot be told apart from a cut; the framing has told it.
         self._closing = True
         if self._stream is self._client:

@@ -26,16 +26,19 @@ class Http11(H11Protocol):
 
     What differs from hypercorn's, and why:
 
-    * Bytes after the end of a request, while its response is under way, are discarded, and the
-    connection closes after the response. hypercorn parks its reader until the response ends; then
-    nobody sees the client leave. * A request for HTTP/2 by prior knowledge is refused, one by
-    upgrade is answered in HTTP/1.1. * Whether the connection can be reused is decided, and told
-    (``Updated``, ``Closed``), before the application is told that the exchange is over. The telling
-    cancels the task that runs here, and what came after it would be lost: hypercorn loses its
-    keep-alive timer so.
+    * Bytes after the end of a request, while its response is under way, wait for their turn, up to
+      the size of a head, and the reader reads on. hypercorn parks its reader until the response
+      ends; then nobody sees the client leave. A client that has sent ahead before the head went out
+      is told that the connection closes after the response. One that has the whole response may
+      send its next request before the application is through with this one: that request is
+      answered.
+    * A request for HTTP/2 by prior knowledge is refused, one by upgrade is answered in HTTP/1.1.
+    * Whether the connection can be reused is decided, and told (``Updated``, ``Closed``), before
+      the application is told that the exchange is over. The telling cancels the task that runs
+      here, and what came after it would be lost: hypercorn loses its keep-alive timer so.
     """
 
-    _stray_bytes = False
+    _discarded_bytes = False
 
     @property
     def is_idle(self) -> bool:
@@ -51,16 +54,53 @@ class Http11(H11Protocol):
             h11.SEND_BODY,
         }
 
+    @property
+    def end_would_pass_for_whole(self) -> bool:
+        """The response is not whole, and its client could not tell: to HTTP/1.0 a body ends where
+        the connection does (RFC 9112, section 6.3)."""
+        connection = self.connection
+        return (
+            isinstance(connection, h11.Connection)
+            and connection.our_state is h11.SEND_BODY
+            and connection.their_http_version == b"1.0"
+        )
+
+    @property
+    def has_bytes_ahead(self) -> bool:
+        """The client has sent something that has not been looked into yet."""
+        return bool(self.connection.trailing_data[0])
+
     async def handle(self, event: Event) -> None:
         """Take what the client sent. Waits while the application has not taken what came before."""
-        if isinstance(event, RawData) and not self.is_idle and self.has_whole_request:
-            self._stray_bytes = True
+        if isinstance(event, RawData) and (self.is_idle or self.has_whole_request):
+            await self._handle_next(event.data)
+        else:
+            await super().handle(event)
+
+    async def _handle_next(self, data: bytes) -> None:
+        ahead = self.connection.trailing_data[0]
+        if not ahead:
+            data = data.lstrip(b"\r\n")  # empty lines before a request (RFC 9112, section 2.2)
+        if not data:
             return
-        await super().handle(event)
+        if self.is_idle:
+            await super().handle(RawData(data))
+        elif len(ahead) + len(data) <= self.config.h11_max_incomplete_size:
+            self.connection.receive_data(data)
+        else:
+            self._discarded_bytes = True
+
+    async def take_up_next(self) -> None:
+        """Take the request that the client has sent ahead, now that its turn has come."""
+        await self._handle_events()
 
     async def stream_send(self, event: StreamEvent) -> None:
         """Send a part of the response. The head says so where the connection will not be reused."""
-        if isinstance(event, Response) and event.status_code >= 200 and not self._may_be_reused:
+        if (
+            isinstance(event, Response)
+            and event.status_code >= 200
+            and (self.has_bytes_ahead or not self._may_be_reused)
+        ):
             event = replace(event, headers=[*event.headers, (b"connection", b"close")])
         await super().stream_send(event)
 
@@ -68,12 +108,12 @@ class Http11(H11Protocol):
     def _may_be_reused(self) -> bool:
         return (
             self.has_whole_request
-            and not self._stray_bytes
+            and not self._discarded_bytes
             and not self.context.terminated.is_set()
         )
 
     async def _handle_events(self) -> None:
-        while True:
+        while not self.has_whole_request:  # what lies behind it waits for its turn
             if self.connection.they_are_waiting_for_100_continue:
                 await self._send_h11_event(h11.InformationalResponse(status_code=100, headers=[]))
             try:
@@ -87,9 +127,6 @@ class Http11(H11Protocol):
                     return
                 await self.send(Updated(idle=False))
                 await self._create_stream(event)
-            elif event is h11.PAUSED:
-                self._stray_bytes = True
-                return
             elif self.stream is None:  # its request was refused
                 return
             elif isinstance(event, h11.Data):
