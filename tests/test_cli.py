@@ -1,6 +1,7 @@
 """The command line: what it says, what it runs, and the exit code it leaves."""
 
 import dataclasses
+import errno
 import json
 import os
 import re
@@ -71,19 +72,39 @@ def served(put_in_place_of_serve: Callable[[Serve], None]) -> list[tuple[Setting
 @asynccontextmanager
 async def running(*arguments: str) -> AsyncGenerator[tuple[trio.Process, str]]:
     """The command in a process of its own, and the first line that it prints."""
-    command = partial(trio.run_process, [*COMMAND, *arguments], stdout=subprocess.PIPE, check=False)
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:
-            process: trio.Process = await nursery.start(command)
+            process = await start(nursery, *arguments)
             yield process, await read_line(process)
             nursery.cancel_scope.cancel()
+
+
+async def start(nursery: trio.Nursery, *arguments: str) -> trio.Process:
+    run = partial(
+        trio.run_process,
+        [*COMMAND, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+        deliver_cancel=kill,
+    )
+    return await nursery.start(run)
+
+
+async def kill(process: trio.Process) -> None:
+    # trio's own way warns before it kills, and a warning is an error here: it would never kill.
+    process.kill()
 
 
 async def run_to_its_end(*arguments: str) -> tuple[int, str]:
     """The exit code of the command in a process of its own, and what it prints, errors included."""
     with trio.fail_after(10):
         ended = await trio.run_process(
-            [*COMMAND, *arguments], capture_stdout=True, stderr=subprocess.STDOUT, check=False
+            [*COMMAND, *arguments],
+            capture_stdout=True,
+            stderr=subprocess.STDOUT,
+            check=False,
+            deliver_cancel=kill,
         )
     return ended.returncode, ended.stdout.decode()
 
@@ -269,10 +290,7 @@ def test_address_that_cannot_be_had_ends_serve_with_1_and_one_line(
 ):
     async def bind(settings: Settings, **_: Any) -> None:
         async with trio.open_nursery() as nursery:
-            await nursery.start(bind_in_a_task)
-
-    async def bind_in_a_task(task_status: trio.TaskStatus[None]) -> None:
-        await trio.open_tcp_listeners(taken_port, host="127.0.0.1")
+            nursery.start_soon(partial(trio.open_tcp_listeners, taken_port, host="127.0.0.1"))
 
     put_in_place_of_serve(bind)
 
@@ -355,7 +373,7 @@ def test_port_in_use_ends_a_real_serve_with_1_and_one_line(taken_port: int):
 
 def test_certificate_that_cannot_be_read_is_named(put_in_place_of_serve: Callable[[Serve], None]):
     async def load(settings: Settings, **_: Any) -> None:
-        Path("none.pem").read_bytes()
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
 
     put_in_place_of_serve(load)
 
@@ -479,12 +497,8 @@ async def test_probe_that_is_interrupted_ends_at_once_without_a_traceback():
         simulator.open_engine() as engine,
         trio.open_nursery() as nursery,
     ):
-        command = [*COMMAND, "probe", engine.url, "-H", "X-Sim-Fail: stall"]
-        run = partial(
-            trio.run_process, command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
-        )
         with trio.fail_after(10):
-            process: trio.Process = await nursery.start(run)
+            process = await start(nursery, "probe", engine.url, "-H", "X-Sim-Fail: stall")
             await engine.wait_until(lambda stats: stats.active == 1)
 
             process.send_signal(signal.SIGINT)

@@ -124,6 +124,11 @@ async def test_what_is_no_http_url_is_an_error(url: str) -> None:
         await probe(url)
 
 
+async def test_a_header_that_is_not_ascii_is_an_error() -> None:
+    with pytest.raises(ValueError, match="ascii"):
+        await probe("127.0.0.1:1", headers={"x-name": "é"})
+
+
 @pytest.mark.parametrize("url", ["127.0.0.1:1", "http://127.0.0.1:99999", "http://[x"])
 async def test_an_address_that_nobody_answers_at_is_a_report(url: str) -> None:
     [report] = await probe(url)

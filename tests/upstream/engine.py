@@ -10,23 +10,17 @@ import socket
 import ssl
 import struct
 import time
-from collections.abc import Awaitable, Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from functools import cache
-from typing import Any, NoReturn
 
 import trio
 import trustme
 
-from trioproxy.fanout import Arrival
-from trioproxy.upstream import Timeouts, Upstream, UpstreamRequest
-from trioproxy.wire import OPENAI_COMPLETIONS
-
 WITHIN = 10.0
 """Seconds that a test with an engine may take: far more than any needs."""
 
-TARGET = b"/v1/completions"
-REQUEST = UpstreamRequest("POST", TARGET, [(b"content-type", b"application/json")], b'{"n":1}')
+AT_ONCE = 0.1
+"""Seconds in which an engine must have seen that its client is gone."""
 
 HEAD_OF_STREAM = (
     b"HTTP/1.1 200 OK\r\n"
@@ -150,6 +144,16 @@ def play(*segments: bytes) -> Script:
     return answer
 
 
+def play_and_finish(*segments: bytes) -> Script:
+    """The same, and a FIN behind it."""
+
+    async def answer(peer: Peer) -> None:
+        await play(*segments)(peer)
+        peer.finish()
+
+    return answer
+
+
 class Engine:
     """Listens, and plays its script to each connection. `peers` are these, in order."""
 
@@ -194,46 +198,6 @@ async def start_engine(
     engine = Engine(script, listener, tls)
     nursery.start_soon(engine.serve)
     return engine
-
-
-@contextmanager
-def listen_in_vain() -> Generator[str]:
-    """A listening socket whose backlog is full: connecting to it takes for ever (Linux drops what
-    does not fit)."""
-    with socket.socket() as listener, socket.socket() as first:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        first.connect(listener.getsockname())
-        yield "http://{}:{}".format(*listener.getsockname())
-
-
-class StuckResolver(trio.abc.HostnameResolver):
-    """Is asked, and never answers."""
-
-    def __init__(self) -> None:
-        self.asked = trio.Event()
-
-    async def getaddrinfo(self, *question: object, **details: object) -> NoReturn:
-        self.asked.set()
-        await trio.sleep_forever()
-
-    async def getnameinfo(self, sockaddr: object, flags: int) -> NoReturn:
-        raise NotImplementedError
-
-
-def upstream_to(
-    engine: Engine, *, url: str | None = None, timeouts: Timeouts | None = None, **settings: Any
-) -> Upstream:
-    """The engine as an upstream, its certificate trusted. `settings` are those of `Upstream`."""
-    return Upstream(
-        url or engine.url(), timeouts=timeouts, ssl_context=client_context(), **settings
-    )
-
-
-async def read(upstream: Upstream, request: UpstreamRequest = REQUEST) -> list[Arrival]:
-    """Make a call, and read its stream to the end."""
-    async with upstream.stream(request, OPENAI_COMPLETIONS) as feed:
-        return [arrival async for arrivals in feed for arrival in arrivals]
 
 
 @cache

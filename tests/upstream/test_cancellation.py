@@ -3,51 +3,38 @@ and nothing of the call stays behind, without the garbage collector's help."""
 
 from __future__ import annotations
 
-import gc
 import ssl
 import time
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 
-import httpx
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
 from tests.support.baseline import Baseline
 from tests.support.stepping import AtStep
+from tests.upstream.calls import REQUEST, read, stream_of, upstream_to
 from tests.upstream.engine import (
+    AT_ONCE,
     DONE,
     HEAD_OF_STREAM,
     LAST_CHUNK,
-    REQUEST,
     Engine,
     Peer,
     Script,
-    StuckResolver,
     chunk,
     events,
-    listen_in_vain,
     play,
-    read,
     server_context,
     start_engine,
-    upstream_to,
 )
+from tests.upstream.nowhere import StuckResolver, listen_in_vain
 from trioproxy.fanout import open_hub
-from trioproxy.upstream import Upstream, call
-from trioproxy.wire import OPENAI_COMPLETIONS
+from trioproxy.upstream import Upstream
 
-AT_ONCE = 0.1
-"""Seconds in which the engine must have seen that its client is gone."""
-
-
-@pytest.fixture(autouse=True)
-def without_garbage_collection() -> Generator[None]:
-    gc.disable()
-    yield
-    gc.enable()
+pytestmark = pytest.mark.usefixtures("without_garbage_collection")
 
 
 # -- how a call comes to be cancelled: each of these makes one, and cancels it on exit -------------
@@ -64,7 +51,7 @@ async def its_caller_is_cancelled(upstream: Upstream) -> AsyncGenerator[None]:
 @asynccontextmanager
 async def its_last_reader_leaves(upstream: Upstream) -> AsyncGenerator[None]:
     async with open_hub() as hub:
-        with hub.join("key", upstream.stream(REQUEST, OPENAI_COMPLETIONS)):
+        with hub.join("key", stream_of(upstream)):
             yield
 
 
@@ -72,7 +59,7 @@ async def its_last_reader_leaves(upstream: Upstream) -> AsyncGenerator[None]:
 async def its_hub_is_cancelled(upstream: Upstream) -> AsyncGenerator[None]:
     with trio.CancelScope() as scope:
         async with open_hub() as hub:
-            hub.start("key", upstream.stream(REQUEST, OPENAI_COMPLETIONS), linger=60)
+            hub.start("key", stream_of(upstream), linger=60)
             yield
             scope.cancel()
 
@@ -285,59 +272,3 @@ async def test_cancellation_at_any_step_of_a_call_leaves_nothing(
         reached = instant.was_reached
 
     assert steps > 20
-
-
-# -- leaving without a cancellation, and httpx's own tidying up ------------------------------------
-
-
-async def test_call_that_is_left_with_events_unread_leaves_nothing(nursery: trio.Nursery) -> None:
-    engine = await start_engine(nursery, play(HEAD_OF_STREAM, chunk(events(b"a")) * 100))
-    upstream = upstream_to(engine)
-    baseline = Baseline()
-
-    async with upstream.stream(REQUEST, OPENAI_COMPLETIONS) as feed:
-        await anext(aiter(feed))
-
-    # No task and no ResourceWarning: httpx nests generators, and each must have been finished.
-    await baseline.settled(within=0.5)
-
-
-async def test_socket_is_closed_before_httpx_tidies_up(
-    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def hang(response: httpx.Response) -> None:
-        await trio.sleep_forever()
-
-    monkeypatch.setattr(httpx.Response, "aclose", hang)
-    monkeypatch.setattr(call, "TIDY_SECONDS", 0.5)
-    engine = await start_engine(nursery, play(HEAD_OF_STREAM, chunk(events(b"a")) * 2))
-    upstream = upstream_to(engine)
-
-    async with upstream.stream(REQUEST, OPENAI_COMPLETIONS) as feed:
-        await anext(aiter(feed))
-        left_at = time.perf_counter()
-    returned_at = time.perf_counter()
-    peer = engine.peers[0]
-    await peer.left.wait()
-
-    assert peer.left_at - left_at < AT_ONCE
-    assert 0.5 <= returned_at - left_at < 5
-
-
-async def test_httpx_may_take_a_moment_to_tidy_up_after_a_cancelled_call(
-    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tidied = 0
-
-    async def take_a_moment(client: httpx.AsyncClient, *error: object) -> None:
-        nonlocal tidied
-        await trio.sleep(0.001)
-        await client.aclose()
-        tidied += 1
-
-    monkeypatch.setattr(httpx.AsyncClient, "__aexit__", take_a_moment)
-    engine = await start_engine(nursery, play(HEAD_OF_STREAM))
-
-    await seconds_until_seen(engine, upstream_to(engine), its_caller_is_cancelled)
-
-    assert tidied == 1

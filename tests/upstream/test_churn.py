@@ -11,21 +11,18 @@ import trio
 from tests.support.baseline import Baseline
 from tests.support.reading import Reading
 from tests.support.stepping import AtStep
+from tests.upstream.calls import read, stream_of, upstream_to
 from tests.upstream.engine import (
     DONE,
     HEAD_OF_STREAM,
     LAST_CHUNK,
-    REQUEST,
     Peer,
     chunk,
     events,
     play,
-    read,
     start_engine,
-    upstream_to,
 )
 from trioproxy.fanout import COMPLETED, open_hub
-from trioproxy.wire import OPENAI_COMPLETIONS
 
 ROUNDS = 50
 CALLS = 20
@@ -78,7 +75,7 @@ async def test_generations_run_side_by_side_however_many_they_are(nursery: trio.
         await peer.send(*ANSWER)
 
     async def follow(number: int, reading: Reading) -> None:
-        with hub.join(number, upstream.stream(REQUEST, OPENAI_COMPLETIONS)) as subscriber:
+        with hub.join(number, stream_of(upstream)) as subscriber:
             await reading.follow(subscriber)
 
     engine = await start_engine(nursery, answer_once_all_are_there)

@@ -61,7 +61,7 @@ def test_headers_of_one_connection_travel_in_neither_direction(
 @pytest.mark.parametrize(
     "name",
     [
-        *OWN_HEADERS,
+        *sorted(OWN_HEADERS),
         b"Host",
         b"Content-Length",
         b"Expect",

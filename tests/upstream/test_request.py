@@ -7,14 +7,8 @@ import ssl
 import pytest
 import trio
 
-from tests.upstream.engine import (
-    play,
-    read,
-    server_context,
-    start_engine,
-    upstream_to,
-    whole_stream,
-)
+from tests.upstream.calls import read, upstream_to
+from tests.upstream.engine import play, server_context, start_engine, whole_stream
 from trioproxy.upstream import UpstreamRequest, request_headers
 
 
@@ -52,7 +46,7 @@ async def test_engine_receives_what_the_client_sent_and_nothing_of_the_http_libr
         b"x-stainless-lang: python\r\n"
         b"x-stainless-lang: twice\r\n"
         b"accept-encoding: identity\r\n"
-        b"Content-Length: 18\r\n"
+        b"Content-Length: 17\r\n"
         b"\r\n"
         b'{"prompt": "\xe2\x80\xa8"}' % engine.port
     )

@@ -11,26 +11,23 @@ import trio
 from trio.testing import MockClock
 
 from tests.support.baseline import Baseline
-from tests.support.reading import read_to_end
+from tests.upstream.calls import REQUEST, generate, read, stream_of, upstream_to
 from tests.upstream.clockwork import TimedAnswer
 from tests.upstream.engine import (
     DONE,
     HEAD_OF_STREAM,
     LAST_CHUNK,
-    REQUEST,
+    WITHIN,
     Peer,
     Script,
-    StuckResolver,
     chunk,
     events,
-    listen_in_vain,
     play,
-    read,
     start_engine,
-    upstream_to,
     whole_stream,
 )
-from trioproxy.fanout import COMPLETED, SourceFailed, failed, open_hub
+from tests.upstream.nowhere import StuckResolver, listen_in_vain
+from trioproxy.fanout import COMPLETED, SourceFailed, failed
 from trioproxy.upstream import (
     Timeouts,
     Upstream,
@@ -39,7 +36,9 @@ from trioproxy.upstream import (
     UpstreamSilent,
     UpstreamUnreachable,
 )
-from trioproxy.wire import OPENAI_COMPLETIONS
+
+FOR_EVER = 1e9
+"""Seconds: for ever, and still an end to a test that waits in vain."""
 
 PING = (1.0, b": still there\n\n")
 HALF_AN_EVENT = (1.0, b"data: a\n")
@@ -74,15 +73,15 @@ async def test_answer_in_time_is_read_whole(
 
 
 TOO_LATE = {
-    "no head": (TimedAnswer([], head_after=math.inf), 10),
-    "no first event": (TimedAnswer([(math.inf, A)]), 10),
+    "no head": (TimedAnswer([], head_after=FOR_EVER), 10),
+    "no first event": (TimedAnswer([(FOR_EVER, A)]), 10),
     "head and first event, together too late": (TimedAnswer([(6, A)], head_after=5), 10),
     "pings and no first event": (TimedAnswer([PING] * 99), 10),
     "half a first event": (TimedAnswer([HALF_AN_EVENT] * 99), 10),
-    "no next event": (TimedAnswer([(1, A), (3, A), (math.inf, A)]), 9),
+    "no next event": (TimedAnswer([(1, A), (3, A), (FOR_EVER, A)]), 9),
     "pings and no next event": (TimedAnswer([(1, A), *[PING] * 99]), 6),
     "half a next event": (TimedAnswer([(1, A), *[HALF_AN_EVENT] * 99]), 6),
-    "no end after the terminal event": (TimedAnswer([(1, DONE), (math.inf, A)]), 6),
+    "no end after the terminal event": (TimedAnswer([(1, DONE), (FOR_EVER, A)]), 6),
 }
 
 
@@ -111,9 +110,7 @@ async def test_answer_that_is_no_stream_has_one_deadline_for_all_of_it(
     upstream = Upstream("http://engine.test", timeouts=Timeouts(first_token=10, inter_token=5))
     called_at = trio.current_time()
 
-    async with open_hub() as hub:
-        with hub.join("key", upstream.whole(REQUEST)) as subscriber:
-            reading = await read_to_end(subscriber)
+    reading = await generate(upstream.whole(REQUEST))
 
     assert (reading.data, reading.end) == ([b"{", b"{"], failed("timeout"))
     assert trio.current_time() - called_at == 10
@@ -144,42 +141,53 @@ async def test_gap_that_a_slow_engine_makes_is_no_failure_by_default(
     assert [arrival.data for arrival in arrivals] == [b"a", b"a", b"[DONE]"]
 
 
+async def test_limit_may_be_infinite(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    TimedAnswer([(1e6, A), (1e6, DONE)], head_after=1e6).install(monkeypatch)
+    patience = Timeouts(first_token=math.inf, inter_token=math.inf)
+
+    arrivals = await read(Upstream("http://engine.test", timeouts=patience))
+
+    assert [arrival.data for arrival in arrivals] == [b"a", b"[DONE]"]
+
+
 # -- on real sockets, by short timeouts ------------------------------------------------------------
+
+
+BRIEFLY = 0.15
+"""Seconds: short, and yet enough for a loaded machine to connect and to send what is asked."""
 
 
 async def accept(peer: Peer) -> None:
     assert not peer.received
 
 
-async def answer_the_head_only(peer: Peer) -> None:
-    await peer.head()
-
-
 SILENCES: dict[str, tuple[Script, str, Timeouts, type[SourceFailed]]] = {
-    "in the TLS handshake": (accept, HTTPS, Timeouts(connect=0.05), UpstreamUnreachable),
+    "in the TLS handshake": (accept, HTTPS, Timeouts(connect=BRIEFLY), UpstreamUnreachable),
     "in the TLS handshake, to the first token's deadline": (
         accept,
         HTTPS,
-        Timeouts(first_token=0.05),
+        Timeouts(first_token=BRIEFLY),
         UpstreamSilent,
     ),
-    "before the head": (play(), HTTP, Timeouts(first_token=0.05), UpstreamSilent),
+    "before the head": (play(), HTTP, Timeouts(first_token=BRIEFLY), UpstreamSilent),
     "before the first event": (
         play(HEAD_OF_STREAM),
         HTTP,
-        Timeouts(first_token=0.05),
+        Timeouts(first_token=BRIEFLY),
         UpstreamSilent,
     ),
     "between events": (
         play(HEAD_OF_STREAM, chunk(A)),
         HTTP,
-        Timeouts(inter_token=0.05),
+        Timeouts(inter_token=BRIEFLY),
         UpstreamSilent,
     ),
     "in the middle of an event": (
         play(HEAD_OF_STREAM, chunk(A + b"data: ")),
         HTTP,
-        Timeouts(inter_token=0.05),
+        Timeouts(inter_token=BRIEFLY),
         UpstreamSilent,
     ),
 }
@@ -215,7 +223,7 @@ async def test_engine_that_does_not_take_the_request_is_silent(nursery: trio.Nur
         await may_read.wait()
 
     engine = await start_engine(nursery, read_late)
-    upstream = upstream_to(engine, timeouts=Timeouts(first_token=0.05))
+    upstream = upstream_to(engine, timeouts=Timeouts(first_token=BRIEFLY))
     baseline = Baseline()
 
     with pytest.raises(UpstreamSilent):
@@ -228,10 +236,10 @@ async def test_engine_that_does_not_take_the_request_is_silent(nursery: trio.Nur
 
 async def test_host_that_does_not_answer_is_unreachable() -> None:
     with listen_in_vain() as url:
-        upstream = Upstream(url, timeouts=Timeouts(connect=0.05))
+        upstream = Upstream(url, timeouts=Timeouts(connect=BRIEFLY))
         baseline = Baseline()
 
-        with pytest.raises(UpstreamUnreachable):
+        with trio.fail_after(WITHIN), pytest.raises(UpstreamUnreachable):
             await read(upstream)
 
         assert upstream.open_calls == 0
@@ -240,10 +248,10 @@ async def test_host_that_does_not_answer_is_unreachable() -> None:
 
 async def test_name_that_does_not_resolve_in_time_is_unreachable() -> None:
     trio.socket.set_custom_hostname_resolver(StuckResolver())
-    upstream = Upstream("http://engine.test", timeouts=Timeouts(connect=0.05))
+    upstream = Upstream("http://engine.test", timeouts=Timeouts(connect=BRIEFLY))
     baseline = Baseline()
 
-    with pytest.raises(UpstreamUnreachable):
+    with trio.fail_after(WITHIN), pytest.raises(UpstreamUnreachable):
         await read(upstream)
 
     assert upstream.open_calls == 0
@@ -253,8 +261,8 @@ async def test_name_that_does_not_resolve_in_time_is_unreachable() -> None:
 @pytest.mark.parametrize(
     ("script", "timeouts", "reason"),
     [
-        (accept, Timeouts(connect=0.05), "unreachable"),
-        (accept, Timeouts(first_token=0.05), "timeout"),
+        (accept, Timeouts(connect=BRIEFLY), "unreachable"),
+        (accept, Timeouts(first_token=BRIEFLY), "timeout"),
     ],
 )
 async def test_generation_tells_silence_as_its_failure(
@@ -263,9 +271,7 @@ async def test_generation_tells_silence_as_its_failure(
     engine = await start_engine(nursery, script)
     upstream = upstream_to(engine, url=engine.url(HTTPS), timeouts=timeouts)
 
-    async with open_hub() as hub:
-        with hub.join("key", upstream.stream(REQUEST, OPENAI_COMPLETIONS)) as subscriber:
-            reading = await read_to_end(subscriber)
+    reading = await generate(stream_of(upstream))
 
     assert (reading.data, reading.end) == ([], failed(reason))
 
@@ -273,8 +279,9 @@ async def test_generation_tells_silence_as_its_failure(
 # -- and nothing of httpx's own --------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("connect", [3.0, math.inf])
 async def test_httpx_times_nothing_but_the_connecting(
-    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+    nursery: trio.Nursery, connect: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     timeouts: list[object] = []
     handle = httpx.AsyncHTTPTransport.handle_async_request
@@ -288,9 +295,9 @@ async def test_httpx_times_nothing_but_the_connecting(
     monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", note_and_handle)
     engine = await start_engine(nursery, play(whole_stream()))
 
-    await read(upstream_to(engine, timeouts=Timeouts(connect=3)))
+    await read(upstream_to(engine, timeouts=Timeouts(connect=connect)))
 
-    assert timeouts == [{"connect": 3, "read": None, "write": None, "pool": None}]
+    assert timeouts == [{"connect": connect, "read": None, "write": None, "pool": None}]
 
 
 async def test_gaps_longer_than_any_default_of_httpx_are_no_failure(nursery: trio.Nursery) -> None:

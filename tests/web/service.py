@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,16 +11,15 @@ from typing import Any
 import httpx
 import trio
 
-from tests.support.rawhttp import RawClient, open_client
+from tests.support.rawhttp import WITHIN, RawClient, open_client
 from tests.support.sse import SseEvent
+from tests.web.upstream import ScriptedUpstream, open_upstream
 from trioproxy.config import Settings
 from trioproxy.serving import Proxy, open_proxy
 from trioproxy.simulator import EngineSettings, SimulatedEngine, open_engine
 
-WITHIN = 10.0
-"""Seconds that a condition may take to come true: far more than any needs."""
-
 FAST = EngineSettings(rate=0, ttft=0, tokens=8)
+DEFAULTS: dict[str, Any] = {"bind": "127.0.0.1:0", "debug": True}
 
 COMPLETIONS = "/v1/completions"
 CHAT = "/v1/chat/completions"
@@ -30,9 +29,6 @@ COMPLETION: dict[str, Any] = {"prompt": "The river", "stream": True}
 
 NOBODY_THERE = "http://127.0.0.1:1"
 """An upstream that refuses every connection."""
-
-SLOWLY = {"x-sim-rate": "100", "x-sim-tokens": "100"}
-"""Headers that make the simulated engine take a second, for who joins or leaves meanwhile."""
 
 HALF_OF_EIGHT_THEN_SILENCE = {"x-sim-fail": "stall", "x-sim-tokens": "8"}
 """Headers that make it send four events and no more, until its client leaves."""
@@ -58,8 +54,7 @@ class Service:
         """POST ``body`` (JSON, unless it is bytes) on a connection of its own; nothing is awaited
         of the answer."""
         payload = body if isinstance(body, bytes) else json.dumps(body).encode()
-        async with open_client(self.url) as client:
-            await client.request("POST", path, headers=headers, body=payload)
+        async with self.request("POST", path, headers=headers, body=payload) as client:
             yield client
 
     @asynccontextmanager
@@ -67,9 +62,37 @@ class Service:
         self, path: str, *, headers: Mapping[str, str] | None = None
     ) -> AsyncGenerator[RawClient]:
         """The same for GET."""
-        async with open_client(self.url) as client:
-            await client.request("GET", path, headers=headers)
+        async with self.request("GET", path, headers=headers) as client:
             yield client
+
+    @asynccontextmanager
+    async def request(
+        self,
+        method: str,
+        target: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes = b"",
+    ) -> AsyncGenerator[RawClient]:
+        """Send any request on a connection of its own; nothing is awaited of the answer."""
+        async with open_client(self.url) as client:
+            await client.request(method, target, headers=headers, body=body)
+            yield client
+
+    async def create(
+        self, creation: object, *, headers: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        """Make a generation that nobody reads yet; it is returned as the response shows it."""
+        response = await self.http.post("/v1/generations", json=creation, headers=headers)
+        assert response.status_code == 201, response.text
+        return response.json()
+
+    async def list_generations(self) -> list[dict[str, Any]]:
+        """All generations of who has no credentials."""
+        answer = (await self.http.get("/v1/generations")).json()
+        assert answer.keys() == {"object", "data"}
+        assert answer["object"] == "list"
+        return answer["data"]
 
     async def describe(self, generation_id: str) -> dict[str, Any]:
         """The generation as ``GET /v1/generations/{id}`` shows it to who has no credentials."""
@@ -77,36 +100,41 @@ class Service:
         assert response.status_code == 200, response.text
         return response.json()
 
-    async def ended(self, generation_id: str, *, within: float = WITHIN) -> dict[str, Any]:
+    async def outcome_of(self, generation_id: str) -> dict[str, Any]:
         """The outcome of the generation, as soon as it has one."""
-        with trio.fail_after(within):
-            while (shown := await self.describe(generation_id))["state"] == "running":
-                await trio.sleep(0.005)
-        return shown["outcome"]
+
+        async def has_ended() -> bool:
+            return (await self.describe(generation_id))["state"] == "ended"
+
+        await wait_until(has_ended)
+        return (await self.describe(generation_id))["outcome"]
 
     async def wait_released(self, *, within: float = WITHIN) -> None:
         """Wait until nobody reads, nothing runs and the upstream is not called."""
-        with trio.fail_after(within):
-            while await self.census() != {"generations": 0, "subscribers": 0, "upstream_calls": 0}:
-                await trio.sleep(0.005)
 
-    async def wait_subscribers(self, number: int, *, within: float = WITHIN) -> None:
+        async def is_released() -> bool:
+            census = (await self.http.get("/debug/census")).json()
+            return census["generations"] == census["subscribers"] == census["upstream_calls"] == 0
+
+        await wait_until(is_released, within=within)
+
+    async def wait_subscribers(self, number: int) -> None:
         """Wait until so many readers are there, all generations together."""
-        with trio.fail_after(within):
-            while (await self.census())["subscribers"] != number:
-                await trio.sleep(0.005)
 
-    async def wait_events(self, number: int, *, within: float = WITHIN) -> None:
+        async def are_there() -> bool:
+            return (await self.http.get("/healthz")).json()["subscribers"] == number
+
+        await wait_until(are_there)
+
+    async def wait_events(self, number: int) -> None:
         """Wait until the generations that run have had so many events, all together."""
         hub = self.proxy.hub
-        with trio.fail_after(within):
-            while sum(generation.transcript.last for generation in hub.running) != number:
-                await trio.sleep(0.005)
 
-    async def census(self) -> dict[str, int]:
-        """What ``/debug/census`` counts of readers, generations and calls."""
-        counts = (await self.http.get("/debug/census")).json()
-        return {name: counts[name] for name in ("generations", "subscribers", "upstream_calls")}
+        async def have_come() -> bool:
+            await trio.lowlevel.checkpoint()
+            return sum(generation.transcript.last for generation in hub.running) == number
+
+        await wait_until(have_come)
 
 
 @dataclass(frozen=True)
@@ -121,6 +149,13 @@ class SimulatedService(Service):
             await self.engine.wait_until(lambda stats: stats.aborted == calls)
 
 
+@dataclass(frozen=True)
+class ScriptedService(Service):
+    """A proxy in front of an upstream that the test plays itself."""
+
+    upstream: ScriptedUpstream
+
+
 @asynccontextmanager
 async def open_service(upstream_url: str, **settings: Any) -> AsyncGenerator[Service]:
     """Open a proxy in front of ``upstream_url``, with ``settings`` over the defaults."""
@@ -129,27 +164,70 @@ async def open_service(upstream_url: str, **settings: Any) -> AsyncGenerator[Ser
 
 
 @asynccontextmanager
-async def open_simulated(
-    engine_settings: EngineSettings = FAST, **settings: Any
-) -> AsyncGenerator[SimulatedService]:
-    """Open an engine and a proxy in front of it, with ``settings`` over the defaults."""
+async def open_simulated(**settings: Any) -> AsyncGenerator[SimulatedService]:
+    """Open an engine and a proxy in front of it, with ``settings`` of the proxy."""
     async with (
-        open_engine(settings=engine_settings) as engine,
+        open_engine(settings=FAST) as engine,
         _open(engine.url, settings) as (proxy, http),
     ):
         yield SimulatedService(proxy.binds[0], proxy, http, engine)
 
 
 @asynccontextmanager
+async def open_scripted(**settings: Any) -> AsyncGenerator[ScriptedService]:
+    """Open an upstream and a proxy in front of it, with ``settings`` of the proxy."""
+    async with (
+        open_upstream() as upstream,
+        _open(upstream.url, settings) as (proxy, http),
+    ):
+        yield ScriptedService(proxy.binds[0], proxy, http, upstream)
+
+
+@asynccontextmanager
 async def _open(
     upstream_url: str, settings: Mapping[str, Any]
 ) -> AsyncGenerator[tuple[Proxy, httpx.AsyncClient]]:
-    chosen = Settings(**{"bind": "127.0.0.1:0", "upstream": upstream_url, "debug": True, **settings})
-    async with (
-        open_proxy(chosen, upstream_url=upstream_url) as proxy,
-        httpx.AsyncClient(base_url=proxy.binds[0], verify=False, trust_env=False, timeout=10) as http,
-    ):
-        yield proxy, http
+    chosen: dict[str, Any] = {**DEFAULTS, "upstream": upstream_url, **settings}
+    async with open_proxy(Settings(**chosen), upstream_url=upstream_url) as proxy:
+        url = proxy.binds[0]
+        async with httpx.AsyncClient(base_url=url, verify=False, trust_env=False) as http:
+            yield proxy, http
+
+
+async def wait_until(condition: Callable[[], Awaitable[bool]], *, within: float = WITHIN) -> None:
+    """Ask until the answer is yes.
+
+    Raises:
+        trio.TooSlowError: it was not, for ``within`` seconds.
+    """
+    with trio.fail_after(within):
+        # Polled, because over HTTP nothing tells that something has changed.
+        while not await condition():  # noqa: ASYNC110
+            await trio.sleep(0.005)
+
+
+async def assert_answers(service: SimulatedService) -> None:
+    """The service answers the next two calls."""
+    before = service.engine.stats.calls
+    for _ in range(2):
+        answer = await service.http.post(COMPLETIONS, json=COMPLETION)
+        assert answer.status_code == 200
+        assert answer.content.endswith(b"data: [DONE]\n\n")
+    assert service.engine.stats.calls == before + 2
+
+
+def error_of(response: httpx.Response) -> dict[str, Any]:
+    """The error as OpenAI's clients read it: four fields, and a message that says something."""
+    assert response.headers["content-type"] == "application/json"
+    error = response.json()["error"]
+    assert error.keys() == {"message", "type", "param", "code"}
+    assert error["message"]
+    return error
+
+
+def refusal_of(response: httpx.Response) -> tuple[int, str]:
+    """The status of the response and the code of its error."""
+    return response.status_code, error_of(response)["code"]
 
 
 async def next_event(client: RawClient) -> SseEvent:

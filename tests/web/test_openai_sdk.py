@@ -16,11 +16,11 @@ from tests.web.service import (
     FAST,
     HALF_OF_EIGHT_THEN_SILENCE,
     NOBODY_THERE,
+    ScriptedService,
+    open_scripted,
     open_service,
     open_simulated,
 )
-from tests.web.upstream import ScriptedUpstream, open_upstream
-from trioproxy.simulator import EngineSettings
 
 # The SDK breaks off its own generators, at [DONE] and at errors, and leaves them to the collector.
 pytestmark = pytest.mark.filterwarnings(
@@ -101,9 +101,7 @@ async def test_the_sdk_reads_the_same_text_as_from_the_engine_itself(
 async def test_the_async_sdk_reads_the_same_text_as_from_the_engine_itself() -> None:
     async def text_from(url: str) -> list[str]:
         async with open_async_client(url) as client:
-            stream = await client.chat.completions.create(
-                model="m", messages=MESSAGES, stream=True
-            )
+            stream = await client.chat.completions.create(model="m", messages=MESSAGES, stream=True)
             return [chunk.choices[0].delta.content or "" async for chunk in stream]
 
     async with open_simulated() as service:
@@ -122,15 +120,16 @@ async def test_the_sdk_lists_the_engines_models() -> None:
 
 
 async def test_heartbeats_do_not_show_in_the_sdk() -> None:
-    slow = EngineSettings(rate=20, ttft=0.1, tokens=4)
+    slowly = {"x-sim-ttft": "0.1", "x-sim-rate": "20", "x-sim-tokens": "4"}
     async with (
-        open_simulated(slow, heartbeat=0.005, commit_after=0) as service,
+        open_simulated(heartbeat=0.005, commit_after=0) as service,
         open_async_client(service.url) as client,
     ):
-        stream = await client.completions.create(model="m", prompt=PROMPT, stream=True)
+        stream = await client.completions.create(
+            model="m", prompt=PROMPT, stream=True, extra_headers=slowly
+        )
         chunks = [chunk async for chunk in stream]
 
-    assert len(chunks) == slow.tokens + 1
     assert [chunk.choices[0].finish_reason for chunk in chunks] == [None] * 4 + ["length"]
 
 
@@ -189,19 +188,21 @@ async def test_a_failure_in_the_middle_of_a_stream_is_the_sdks_own_error(
 
 
 async def test_the_sdk_gets_every_token_before_the_failure() -> None:
-    chunks = 0
-    async with open_simulated() as service, open_async_client(service.url) as client:
-        stream = await client.completions.create(
-            model="m",
-            prompt=PROMPT,
-            stream=True,
-            extra_headers={"x-sim-fail": "truncate", "x-sim-tokens": "8"},
-        )
-        with pytest.raises(openai.APIError, match="ended before it was complete"):
-            async for _ in stream:
-                chunks += 1
+    chunks: list[object] = []
+    breaks_off = {"x-sim-fail": "truncate", "x-sim-tokens": "8"}
 
-    assert chunks == 4
+    async def read(client: AsyncOpenAI) -> None:
+        stream = await client.completions.create(
+            model="m", prompt=PROMPT, stream=True, extra_headers=breaks_off
+        )
+        async for chunk in stream:
+            chunks.append(chunk)  # noqa: PERF401
+
+    async with open_simulated() as service, open_async_client(service.url) as client:
+        with pytest.raises(openai.APIError, match="ended before it was complete"):
+            await read(client)
+
+    assert len(chunks) == 4
 
 
 async def test_an_sdk_client_that_closes_its_stream_ends_the_call() -> None:
@@ -217,10 +218,10 @@ async def test_an_sdk_client_that_closes_its_stream_ends_the_call() -> None:
 
 
 async def test_the_sdk_retries_a_rate_limit_and_reads_the_answer() -> None:
-    async def refuse_once(upstream: ScriptedUpstream) -> None:
-        first = await upstream.next_call()
+    async def refuse_once(service: ScriptedService) -> None:
+        first = await service.upstream.next_call()
         await first.respond(429, ("retry-after-ms", "1"), body=b"{}")
-        second = await upstream.next_call()
+        second = await service.upstream.next_call()
         await second.respond(
             200,
             ("content-type", "application/json"),
@@ -228,16 +229,15 @@ async def test_the_sdk_retries_a_rate_limit_and_reads_the_answer() -> None:
         )
 
     async with (
-        open_upstream() as upstream,
-        open_service(upstream.url) as service,
+        open_scripted() as service,
         open_async_client(service.url, max_retries=1) as client,
         trio.open_nursery() as nursery,
     ):
-        nursery.start_soon(refuse_once, upstream)
+        nursery.start_soon(refuse_once, service)
         answer = await client.completions.create(model="m", prompt=PROMPT)
 
     assert answer.choices[0].text == "late"
-    assert upstream.calls == 2
+    assert service.upstream.calls == 2
 
 
 async def test_the_sdk_does_not_ask_again_what_would_be_refused_again() -> None:

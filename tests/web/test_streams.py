@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from tests.support.rawhttp import open_client
@@ -16,11 +15,11 @@ from tests.web.service import (
     CHAT,
     COMPLETION,
     COMPLETIONS,
-    open_service,
+    open_scripted,
     open_simulated,
     read_events,
 )
-from tests.web.upstream import open_upstream, sse
+from tests.web.upstream import sse
 
 CAPTURES = Path(__file__).parents[1] / "wire" / "captures"
 CHAT_CALL: dict[str, Any] = {
@@ -87,12 +86,8 @@ def anonymous(data: bytes) -> object:
 async def test_the_events_of_a_real_engine_come_through_byte_for_byte(capture: str) -> None:
     recorded = (CAPTURES / capture).read_bytes()
     path = CHAT if capture.startswith("chat") else COMPLETIONS
-    async with (
-        open_upstream() as upstream,
-        open_service(upstream.url) as service,
-        service.ask(path=path) as client,
-    ):
-        call = await upstream.next_call()
+    async with open_scripted() as service, service.ask(path=path) as client:
+        call = await service.upstream.next_call()
         await call.start()
         await call.finish(recorded)
         head = await client.response_head()
@@ -112,12 +107,8 @@ async def test_an_upstreams_names_are_kept_and_its_ids_comments_and_retries_are_
         b': hello\n\nid: 7\nevent: odd\nretry: 9\ndata: {"a":"\xe2\x80\xa8"}\n\n'
         b"data: two\r\ndata: lines\r\n\r\n" + sse(b"[DONE]")
     )
-    async with (
-        open_upstream() as upstream,
-        open_service(upstream.url) as service,
-        service.ask() as client,
-    ):
-        call = await upstream.next_call()
+    async with open_scripted() as service, service.ask() as client:
+        call = await service.upstream.next_call()
         await call.start()
         await call.finish(sent)
         generation_id = (await client.response_head()).headers["x-generation-id"].encode()
@@ -131,12 +122,8 @@ async def test_an_upstreams_names_are_kept_and_its_ids_comments_and_retries_are_
 
 
 async def test_each_event_is_passed_on_when_it_comes() -> None:
-    async with (
-        open_upstream() as upstream,
-        open_service(upstream.url) as service,
-        service.ask() as client,
-    ):
-        call = await upstream.next_call()
+    async with open_scripted() as service, service.ask() as client:
+        call = await service.upstream.next_call()
         await call.start()
         await client.response_head()
         for token in (b"1", b"2", b"3"):
@@ -147,12 +134,8 @@ async def test_each_event_is_passed_on_when_it_comes() -> None:
 
 
 async def test_the_stream_ends_with_done_though_the_upstreams_connection_stays_open() -> None:
-    async with (
-        open_upstream() as upstream,
-        open_service(upstream.url) as service,
-        service.ask() as client,
-    ):
-        call = await upstream.next_call()
+    async with open_scripted() as service, service.ask() as client:
+        call = await service.upstream.next_call()
         await call.start()
         await call.write(sse(b"1", b"[DONE]"))
         await client.response_head()
@@ -163,12 +146,8 @@ async def test_the_stream_ends_with_done_though_the_upstreams_connection_stays_o
 
 
 async def test_what_comes_after_done_reaches_nobody() -> None:
-    async with (
-        open_upstream() as upstream,
-        open_service(upstream.url) as service,
-        service.ask() as client,
-    ):
-        call = await upstream.next_call()
+    async with open_scripted() as service, service.ask() as client:
+        call = await service.upstream.next_call()
         await call.start()
         await call.finish(sse(b"1", b"[DONE]", b"2"))
         await client.response_head()
@@ -186,10 +165,9 @@ async def test_a_connection_is_good_for_another_call_after_a_stream() -> None:
 
 
 async def test_a_client_that_accepts_gzip_gets_no_compressed_stream() -> None:
-    async with open_simulated() as service:
-        response = await service.http.post(
-            COMPLETIONS, json=COMPLETION, headers={"accept-encoding": "gzip, br"}
-        )
+    headers = {"accept-encoding": "gzip, br"}
+    async with open_simulated() as service, service.ask(headers=headers) as client:
+        head = await client.response_head()
 
-    assert "content-encoding" not in response.headers
-    assert response.status_code == httpx.codes.OK
+        assert "content-encoding" not in head.headers
+        assert (await read_events(client))[-1].data == b"[DONE]"

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tests.support.rawhttp import open_client
-from tests.web.service import CHAT, COMPLETIONS, open_service, open_simulated
-from tests.web.upstream import ScriptedUpstream, UpstreamCall, open_upstream, sse
+from tests.web.service import CHAT, COMPLETIONS, open_scripted, open_service, open_simulated
+from tests.web.upstream import UpstreamCall, open_upstream, sse
 from trioproxy.simulator import Call
 
 ODD_BUT_VALID = b'{ "prompt" :"The\\u0020river", "max_tokens":2,"stream" : true ,"x":1e2 }\n'
@@ -32,7 +32,12 @@ async def test_a_call_reaches_the_engine_as_the_client_made_it(target: str) -> N
     ("default_stream", "body", "streams", "sent"),
     [
         (True, b'{"prompt":"a"}', True, b'{"prompt":"a","stream":true}'),
-        (True, b'{"prompt":"a","stream":null}', True, b'{"prompt":"a","stream":null,"stream":true}'),
+        (
+            True,
+            b'{"prompt":"a","stream":null}',
+            True,
+            b'{"prompt":"a","stream":null,"stream":true}',
+        ),
         (True, b'{"prompt":"a","stream":false}', False, None),
         (True, b'{"prompt":"a","stream":true}', True, None),
         (False, b'{"prompt":"a"}', False, None),
@@ -81,7 +86,7 @@ async def test_a_call_to_the_proxys_own_simulated_engine_streams_unless_it_says_
 async def test_a_header_that_is_for_the_engine_reaches_it(name: str) -> None:
     call = await call_made_with({name: "some value"})
 
-    assert [b"some value"] == values_of(call, name)
+    assert values_of(call, name) == [b"some value"]
 
 
 @pytest.mark.parametrize(
@@ -104,79 +109,78 @@ async def test_a_header_that_is_for_the_engine_reaches_it(name: str) -> None:
 async def test_a_header_that_is_not_for_the_engine_does_not_reach_it(name: str, value: str) -> None:
     call = await call_made_with({name: value})
 
-    assert [] == values_of(call, name)
+    assert values_of(call, name) == []
 
 
 async def test_headers_named_in_connection_do_not_reach_the_engine() -> None:
     call = await call_made_with({"connection": "x-one, X-Two", "x-one": "1", "x-two": "2"})
 
-    assert ([], []) == (values_of(call, "x-one"), values_of(call, "x-two"))
+    assert (values_of(call, "x-one"), values_of(call, "x-two")) == ([], [])
     assert b"x-one" not in b"".join(values_of(call, "connection"))
 
 
 async def test_the_engine_is_asked_for_an_uncompressed_answer_under_its_own_name() -> None:
-    async with open_upstream() as upstream:
-        call = await call_through(upstream, {"accept-encoding": "gzip, br", "host": "proxy.test"})
+    headers = {"accept-encoding": "gzip, br", "host": "proxy.test"}
+    async with open_scripted() as service, service.ask(STREAMED, headers=headers):
+        call = await service.upstream.next_call()
 
-    assert [b"identity"] == values_of(call, "accept-encoding")
-    assert [upstream.url.removeprefix("http://").encode()] == values_of(call, "host")
-    assert [str(len(STREAMED)).encode()] == values_of(call, "content-length")
+    assert values_of(call, "accept-encoding") == [b"identity"]
+    assert values_of(call, "host") == [service.upstream.url.removeprefix("http://").encode()]
+    assert values_of(call, "content-length") == [str(len(STREAMED)).encode()]
 
 
 async def test_a_body_in_chunks_reaches_the_engine_with_its_length() -> None:
-    async with (
-        open_upstream() as upstream,
-        open_service(upstream.url) as service,
-        open_client(service.url) as client,
-    ):
+    async with open_scripted() as service, open_client(service.url) as client:
         half = len(STREAMED) // 2
         await client.send(
             b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
-            + b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (STREAMED[:half], STREAMED[half:]))
+            + b"".join(
+                b"%x\r\n%b\r\n" % (len(part), part) for part in (STREAMED[:half], STREAMED[half:])
+            )
             + b"0\r\n\r\n"
         )
-        call = await upstream.next_call()
+        call = await service.upstream.next_call()
 
-    assert STREAMED == call.body
-    assert [] == values_of(call, "transfer-encoding")
+    assert call.body == STREAMED
+    assert values_of(call, "transfer-encoding") == []
     assert [str(len(STREAMED)).encode()] == values_of(call, "content-length")
 
 
 @pytest.mark.parametrize(
     "credentials",
-    [{}, {"authorization": "Bearer client"}, {"x-api-key": "client", "authorization": "Basic eDp5"}],
+    [
+        {},
+        {"authorization": "Bearer client"},
+        {"x-api-key": "client", "authorization": "Basic eDp5"},
+    ],
 )
 async def test_the_upstream_key_takes_the_place_of_all_credentials(
     credentials: dict[str, str],
 ) -> None:
     call = await call_made_with(credentials, upstream_key="of the operator")
 
-    assert [b"Bearer of the operator"] == values_of(call, "authorization")
-    assert [] == values_of(call, "x-api-key")
+    assert values_of(call, "authorization") == [b"Bearer of the operator"]
+    assert values_of(call, "x-api-key") == []
 
 
 async def test_the_path_of_the_upstreams_url_is_a_prefix() -> None:
-    async with open_upstream() as upstream, open_service(f"{upstream.url}/api/x") as service:
-        async with service.ask(STREAMED, path=f"{COMPLETIONS}?a=1"):
-            call = await upstream.next_call()
+    async with (
+        open_upstream() as upstream,
+        open_service(f"{upstream.url}/api/x") as service,
+        service.ask(STREAMED, path=f"{COMPLETIONS}?a=1"),
+    ):
+        call = await upstream.next_call()
 
     assert call.target == b"/api/x/v1/completions?a=1"
 
 
 async def call_made_with(headers: dict[str, str], **settings: Any) -> UpstreamCall:
     """The call that the upstream gets for a completion with these headers."""
-    async with open_upstream() as upstream:
-        return await call_through(upstream, headers, **settings)
-
-
-async def call_through(
-    upstream: ScriptedUpstream, headers: dict[str, str], **settings: Any
-) -> UpstreamCall:
     async with (
-        open_service(upstream.url, **settings) as service,
+        open_scripted(**settings) as service,
         service.ask(STREAMED, headers=headers) as client,
     ):
-        call = await upstream.next_call()
+        call = await service.upstream.next_call()
         await call.start()
         await call.finish(sse(b"[DONE]"))
         assert (await client.response_head()).status == 200

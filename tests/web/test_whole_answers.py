@@ -10,8 +10,8 @@ import pytest
 import trio
 
 from tests.support.rawhttp import RawClient
-from tests.web.service import CHAT, COMPLETIONS, open_service, open_simulated
-from tests.web.upstream import UpstreamCall, open_upstream
+from tests.web.service import CHAT, COMPLETIONS, open_scripted, open_simulated
+from tests.web.upstream import UpstreamCall
 
 WHOLE: dict[str, Any] = {"prompt": "The river", "stream": False}
 JSON = ("content-type", "application/json")
@@ -33,19 +33,15 @@ async def test_the_answer_is_what_the_engine_answers_to_who_asks_it_directly(
         expected = await direct.post(f"{service.engine.url}{path}", json=body)
         answer = await service.http.post(path, json=body)
 
-    assert (200, "application/json") == (answer.status_code, answer.headers["content-type"])
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
     unlike = {"id": None, "created": None}
     assert expected.json() | unlike == answer.json() | unlike
 
 
 async def test_status_headers_and_bytes_are_the_engines() -> None:
     body = b'{"a" :\xff\n 1}\n'
-    async with (
-        open_upstream() as upstream,
-        open_service(upstream.url) as service,
-        service.ask(WHOLE) as client,
-    ):
-        call = await upstream.next_call()
+    async with open_scripted() as service, service.ask(WHOLE) as client:
+        call = await service.upstream.next_call()
         await call.respond(
             201,
             ("content-type", "application/odd; a=b"),
@@ -73,12 +69,8 @@ async def test_status_headers_and_bytes_are_the_engines() -> None:
 
 async def test_an_answer_in_many_pieces_is_put_together() -> None:
     pieces = [bytes([number]) * 70_000 for number in range(20)]
-    async with (
-        open_upstream() as upstream,
-        open_service(upstream.url) as service,
-        service.ask(WHOLE) as client,
-    ):
-        call = await upstream.next_call()
+    async with open_scripted() as service, service.ask(WHOLE) as client:
+        call = await service.upstream.next_call()
         await call.start(200, JSON)
         for piece in pieces:
             await call.write(piece)
@@ -92,11 +84,10 @@ async def test_an_answer_in_many_pieces_is_put_together() -> None:
 
 async def test_nothing_is_answered_before_the_engines_answer_is_whole() -> None:
     async with (
-        open_upstream() as upstream,
-        open_service(upstream.url, commit_after=0, heartbeat=0.01) as service,
+        open_scripted(commit_after=0, heartbeat=0.01) as service,
         service.ask(WHOLE) as client,
     ):
-        call = await upstream.next_call()
+        call = await service.upstream.next_call()
         await call.start(200, JSON)
         await call.write(b"half")
         await service.wait_events(1)
@@ -105,7 +96,7 @@ async def test_nothing_is_answered_before_the_engines_answer_is_whole() -> None:
         await call.finish(b" and half")
 
         assert (await client.response_head()).status == 200
-        assert b"half and half" == await client.body()
+        assert await client.body() == b"half and half"
 
 
 @pytest.mark.parametrize(
@@ -123,30 +114,25 @@ async def test_whole_answers_are_shared_on_the_terms_of_streams(
     coalesce: str, headers: dict[str, str], calls: int
 ) -> None:
     async with (
-        open_upstream() as upstream,
-        open_service(upstream.url, coalesce=coalesce) as service,
+        open_scripted(coalesce=coalesce) as service,
         service.ask(WHOLE, headers=headers) as one,
     ):
-        await upstream.next_call()
+        await service.upstream.next_call()
         async with service.ask(WHOLE, headers=headers) as other:
             await service.wait_subscribers(2)
-            generations = (await service.http.get("/v1/generations")).json()["data"]
+            generations = await service.list_generations()
 
             assert calls == len(generations)
             assert one is not other
             if calls == 2:
-                await upstream.next_call()
-            assert calls == upstream.calls
+                await service.upstream.next_call()
+            assert calls == service.upstream.calls
 
 
 @pytest.mark.parametrize("mode", ["replay", "live"])
 async def test_who_joins_when_half_of_the_answer_is_there_gets_all_of_it(mode: str) -> None:
-    async with (
-        open_upstream() as upstream,
-        open_service(upstream.url) as service,
-        service.ask(WHOLE) as one,
-    ):
-        call = await upstream.next_call()
+    async with open_scripted() as service, service.ask(WHOLE) as one:
+        call = await service.upstream.next_call()
         await call.start(200, JSON)
         await call.write(b"half")
         await service.wait_events(1)
@@ -156,14 +142,14 @@ async def test_who_joins_when_half_of_the_answer_is_there_gets_all_of_it(mode: s
 
             answers = [await answer(client) for client in (one, late)]
 
-    assert [b"half and half"] * 2 == [body for _, body in answers]
-    assert ["miss", "join"] == [cache for cache, _ in answers]
+    assert [body for _, body in answers] == [b"half and half"] * 2
+    assert [cache for cache, _ in answers] == ["miss", "join"]
 
 
 async def test_who_comes_back_to_an_answer_gets_all_of_it() -> None:
-    async with open_upstream() as upstream, open_service(upstream.url) as service:
+    async with open_scripted() as service:
         async with service.ask(WHOLE) as client:
-            call = await upstream.next_call()
+            call = await service.upstream.next_call()
             await call.start(200, JSON)
             await call.write(b"half")
             await service.wait_events(1)
@@ -175,8 +161,8 @@ async def test_who_comes_back_to_an_answer_gets_all_of_it() -> None:
             headers={"last-event-id": f"{generation_id}:1"},
         )
 
-    assert b"half and half" == again.content
-    assert upstream.calls == 1
+    assert again.content == b"half and half"
+    assert service.upstream.calls == 1
 
 
 async def answer(client: RawClient) -> tuple[str, bytes]:
@@ -187,48 +173,42 @@ async def answer(client: RawClient) -> tuple[str, bytes]:
 
 @pytest.mark.parametrize("leave", [RawClient.close, RawClient.reset, RawClient.half_close])
 async def test_leaving_ends_the_call_at_the_engine(leave: Any) -> None:
-    async with open_upstream() as upstream, open_service(upstream.url) as service:
-        async with service.ask(WHOLE) as client:
-            call = await upstream.next_call()
+    async with open_scripted() as service, service.ask(WHOLE) as client:
+        call = await service.upstream.next_call()
 
-            leave(client)
+        leave(client)
 
-            await call.wait_departure()
-            await service.wait_released()
+        await call.wait_departure()
+        await service.wait_released()
 
 
 async def test_the_call_ends_when_the_last_of_two_has_left() -> None:
-    async with open_upstream() as upstream, open_service(upstream.url) as service:
-        async with service.ask(WHOLE, headers=REPLAY) as stays:
-            call = await upstream.next_call()
-            async with service.ask(WHOLE, headers=REPLAY):
-                await service.wait_subscribers(2)
-            await service.wait_subscribers(1)
-            await call.respond(200, JSON, body=b"{}")
+    async with open_scripted() as service, service.ask(WHOLE, headers=REPLAY) as stays:
+        call = await service.upstream.next_call()
+        async with service.ask(WHOLE, headers=REPLAY):
+            await service.wait_subscribers(2)
+        await service.wait_subscribers(1)
+        await call.respond(200, JSON, body=b"{}")
 
-            assert (await stays.response_head()).status == 200
+        assert (await stays.response_head()).status == 200
 
 
 async def test_an_answer_larger_than_a_transcript_is_a_502() -> None:
-    async with (
-        open_upstream() as upstream,
-        open_service(upstream.url, max_transcript=100_000) as service,
-        service.ask(WHOLE) as client,
-    ):
-        call = await upstream.next_call()
+    async with open_scripted(max_transcript=100_000) as service, service.ask(WHOLE) as client:
+        call = await service.upstream.next_call()
         await call.start(200, JSON)
         await call.write(b"x" * 60_000)
         await service.wait_events(1)
         await call.write(b"x" * 60_000)
 
-        assert (502, "answer_too_large") == await refusal(client)
+        assert await refusal(client) == (502, "answer_too_large")
         await call.wait_departure()
 
 
 async def test_an_answer_that_breaks_off_is_a_502() -> None:
-    async with open_simulated() as service:
-        async with service.ask(WHOLE, headers={"x-sim-fail": "cut"}) as client:
-            assert (502, "upstream_broken") == await refusal(client)
+    headers = {"x-sim-fail": "cut"}
+    async with open_simulated() as service, service.ask(WHOLE, headers=headers) as client:
+        assert await refusal(client) == (502, "upstream_broken")
 
 
 async def test_a_chunked_answer_that_breaks_off_is_a_502() -> None:
@@ -237,27 +217,19 @@ async def test_a_chunked_answer_that_breaks_off_is_a_502() -> None:
         await call.write(b'{"complete": true}')
         call.cut()
 
-    async with (
-        open_upstream() as upstream,
-        open_service(upstream.url) as service,
-        service.ask(WHOLE) as client,
-    ):
-        await break_off(await upstream.next_call())
+    async with open_scripted() as service, service.ask(WHOLE) as client:
+        await break_off(await service.upstream.next_call())
 
-        assert (502, "upstream_broken") == await refusal(client)
+        assert await refusal(client) == (502, "upstream_broken")
 
 
 async def test_an_answer_that_takes_too_long_is_a_504() -> None:
-    async with (
-        open_upstream() as upstream,
-        open_service(upstream.url, first_token_timeout=0.1) as service,
-        service.ask(WHOLE) as client,
-    ):
-        call = await upstream.next_call()
+    async with open_scripted(first_token_timeout=0.1) as service, service.ask(WHOLE) as client:
+        call = await service.upstream.next_call()
         await call.start(200, JSON)
         await call.write(b"half")
 
-        assert (504, "upstream_timeout") == await refusal(client)
+        assert await refusal(client) == (504, "upstream_timeout")
         await call.wait_departure()
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import h11
 import trio
 
-from tests.web.service import WITHIN
+from tests.support.rawhttp import WITHIN
 
 EVENT_STREAM = ("content-type", "text/event-stream")
 
@@ -50,9 +50,15 @@ class UpstreamCall:
         await self._send(h11.EndOfMessage())
 
     async def respond(self, status: int, *headers: tuple[str, str], body: bytes = b"") -> None:
-        """Write a whole answer."""
-        await self.start(status, *headers, ("content-length", str(len(body))))
-        await self.finish(body)
+        """Write a whole answer, in one piece."""
+        fields = [*headers, ("content-length", str(len(body)))]
+        parts = [h11.Response(status_code=status, headers=fields), h11.Data(data=body)]
+        sent = [self._connection.send(part) or b"" for part in (*parts, h11.EndOfMessage())]
+        await self._stream.send_all(b"".join(sent))
+
+    async def write_raw(self, data: bytes) -> None:
+        """Write bytes that are no HTTP, or HTTP of the test's own making."""
+        await self._stream.send_all(data)
 
     def cut(self) -> None:
         """Close the connection in the middle of whatever it is in."""
@@ -87,22 +93,30 @@ class ScriptedUpstream:
     async def serve_client(self, stream: trio.SocketStream) -> None:
         """Read one request, hand it to the test, and keep its connection open for it."""
         async with stream:
-            connection = h11.Connection(h11.SERVER)
-            events: list[h11.Event] = []
-            while not events or not isinstance(events[-1], h11.EndOfMessage):
-                event = connection.next_event()
-                if event is h11.NEED_DATA:
-                    connection.receive_data(await stream.receive_some())
-                elif isinstance(event, h11.Event) and not isinstance(event, h11.ConnectionClosed):
-                    events.append(event)
-                else:
-                    return  # the caller left without a request
-            body = b"".join(event.data for event in events if isinstance(event, h11.Data))
-            request = events[0]
-            assert isinstance(request, h11.Request)
+            try:
+                call = await _read_call(stream)
+            except (h11.RemoteProtocolError, trio.BrokenResourceError):
+                return  # the caller left in the middle of its request
             self.calls += 1
-            self._arrived.send_nowait(UpstreamCall(stream, connection, request, body))
+            self._arrived.send_nowait(call)
             await trio.sleep_forever()
+
+
+async def _read_call(stream: trio.SocketStream) -> UpstreamCall:
+    connection = h11.Connection(h11.SERVER)
+    events: list[h11.Event] = []
+    while not events or not isinstance(events[-1], h11.EndOfMessage):
+        event = connection.next_event()
+        if event is h11.NEED_DATA:
+            connection.receive_data(await stream.receive_some())
+        elif isinstance(event, h11.Request | h11.Data | h11.EndOfMessage):
+            events.append(event)
+        else:
+            raise h11.RemoteProtocolError("closed without a request")
+    request, *parts = events
+    assert isinstance(request, h11.Request)
+    body = b"".join(part.data for part in parts if isinstance(part, h11.Data))
+    return UpstreamCall(stream, connection, request, body)
 
 
 @asynccontextmanager

@@ -12,10 +12,11 @@ from trioproxy.simulator.refusal import error_json
 from trioproxy.simulator.reply import Reply
 from trioproxy.simulator.request import GenerationRequest
 from trioproxy.simulator.ticker import Ticker
-from trioproxy.wire import Message, encode, encode_comment
+from trioproxy.wire import Message, encode
 
 _MAX_TOKENS_PER_WRITE = 64
 _EVENT_STREAM = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
+_COMMENT = b":\n\n"  # as llama.cpp says that it is alive
 _FAILURE = error_json(500, "a failure that the request asked for")
 
 
@@ -83,7 +84,7 @@ class Generation:
         """Wait, and break the silence with a comment where the settings ask for that."""
         while (next_comment := self._written + self._keepalive) < time:
             await self._ticker.sleep_until(next_comment)
-            await self._connection.write(encode_comment())
+            await self._connection.write(_COMMENT)
             self._written = trio.current_time()
         await self._ticker.sleep_until(time)
 

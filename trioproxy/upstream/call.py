@@ -157,4 +157,9 @@ async def _exhaust(chunks: AsyncIterator[bytes]) -> None:
 
 
 def _describe(error: Exception) -> str:
-    return str(error) or type(error).__name__
+    # What failed in a TLS handshake is only told by the innermost of four errors. (By context,
+    # because httpcore takes the cause away.)
+    telling: BaseException | None = error
+    while telling is not None and not str(telling):
+        telling = telling.__context__
+    return str(telling or type(error).__name__)

@@ -91,22 +91,23 @@ class Generations:
         """Read it: from the start, from an event on, or (``?mode=live``) from now on."""
         request = current_request()
         generation = find_for(self._hub, request, generation_id)
-        origin = origin_of(generation)
-        after = _read_after(request, generation)
+        after, mode = _read_after(request, generation), _read_mode(request)
         if request.method == "HEAD":
-            return Response(b"", headers=STREAM_HEADERS)
-        subscriber = request.exit_stack.enter_context(
-            self._hub.subscribe(
-                generation.id,
-                after=after,
-                mode=_read_mode(request),
-                on_lag=self._settings.on_lag,
+            response = Response(b"", headers=STREAM_HEADERS)
+            del response.headers["Content-Length"]  # the stream has none
+        else:
+            subscriber = request.exit_stack.enter_context(
+                self._hub.subscribe(
+                    generation.id, after=after, mode=mode, on_lag=self._settings.on_lag
+                )
             )
-        )
-        body = StreamBody(
-            subscriber, origin.dialect, heartbeat=self._settings.heartbeat, tell_gap=_gap_event
-        )
-        response = Response(body, headers=STREAM_HEADERS)
+            body = StreamBody(
+                subscriber,
+                origin_of(generation).dialect,
+                heartbeat=self._settings.heartbeat,
+                tell_gap=_gap_event,
+            )
+            response = Response(body, headers=STREAM_HEADERS)
         response.headers["X-Generation-Id"] = generation.id
         return response
 

@@ -1,0 +1,42 @@
+"""Calls to an engine, as the rest of the proxy makes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.support.reading import Reading, read_to_end
+from tests.upstream.engine import Engine, client_context
+from trioproxy.fanout import Arrival, Source, open_hub
+from trioproxy.upstream import Timeouts, Upstream, UpstreamRequest
+from trioproxy.wire import OPENAI_COMPLETIONS
+
+REQUEST = UpstreamRequest(
+    "POST", b"/v1/completions", [(b"content-type", b"application/json")], b'{"n":1}'
+)
+
+
+def upstream_to(
+    engine: Engine, *, url: str | None = None, timeouts: Timeouts | None = None, **settings: Any
+) -> Upstream:
+    """The engine as an upstream, its certificate trusted. `settings` are those of `Upstream`."""
+    return Upstream(
+        url or engine.url(), timeouts=timeouts, ssl_context=client_context(), **settings
+    )
+
+
+def stream_of(upstream: Upstream, request: UpstreamRequest = REQUEST) -> Source:
+    """A streaming call, not yet made."""
+    return upstream.stream(request, OPENAI_COMPLETIONS)
+
+
+async def read(upstream: Upstream, request: UpstreamRequest = REQUEST) -> list[Arrival]:
+    """Make a call, and read its stream to the end."""
+    async with stream_of(upstream, request) as feed:
+        return [arrival async for arrivals in feed for arrival in arrivals]
+
+
+async def generate(source: Source) -> Reading:
+    """Run the one generation of a hub, and read it to its end."""
+    async with open_hub() as hub:
+        with hub.join("key", source) as subscriber:
+            return await read_to_end(subscriber)
