@@ -1,5 +1,5 @@
-"""A client that leaves between the head of its stream and the first byte: the very moment in which
-the handler is done and the body has not begun."""
+"""Clients that leave before the first byte of their stream, and in the very moment in which the
+handler is done and the body has not begun."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trio.testing import wait_all_tasks_blocked
 from tests.serving.apps import Message
 from tests.serving.proxies import PATH, STREAM, open_simulated
 from tests.support.baseline import Baseline
-from tests.support.rawhttp import post_stream
+from tests.support.rawhttp import open_client, post_stream
 from tests.support.source import ScriptedSource
 from tests.support.stepping import AtStep
 from trioproxy.config import Settings
@@ -81,6 +81,28 @@ async def test_clients_that_close_as_soon_as_the_head_has_come_leave_nothing() -
 
         await assert_nothing_is_left(proxy.hub, proxy.upstream, engine)
         await baseline.settled()
+
+
+async def test_clients_that_close_as_soon_as_they_have_asked_leave_nothing() -> None:
+    async def leave_after(ticks: int) -> None:
+        async with few, open_client(proxy.binds[0]) as client:
+            await client.request("POST", PATH, body=BODY)
+            for _ in range(ticks):
+                await trio.lowlevel.checkpoint()
+
+    few = trio.CapacityLimiter(5)  # a crowd would leave before anybody is let in
+    async with open_simulated(SILENT) as (proxy, engine):
+        baseline = Baseline()
+        async with trio.open_nursery() as clients:
+            for number in range(CLIENTS):
+                clients.start_soon(leave_after, number % 60)
+
+        await baseline.settled(within=5)
+        assert list(proxy.hub.running) == []
+        assert [reader for ended in proxy.hub.retained for reader in ended.subscribers] == []
+        assert (engine.stats.active, engine.stats.aborted) == (0, engine.stats.calls)
+        assert 0 < engine.stats.calls < CLIENTS, "all left in the same phase"
+        assert proxy.upstream.open_calls == 0
 
 
 # -- the same without sockets: the cancellation comes in the very step -----------------------------

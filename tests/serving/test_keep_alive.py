@@ -41,6 +41,18 @@ def watched(answer: Answer) -> Answer:
     return answer_watched
 
 
+def dawdling(may_finish: trio.Event, headers: dict[str, str] | None = None) -> Answer:
+    """One chunk, and an end that waits for the event."""
+
+    async def dawdle(exchange: Exchange) -> None:
+        await exchange.start(headers=headers)
+        await exchange.write(CHUNK)
+        await may_finish.wait()
+        await exchange.finish()
+
+    return dawdle
+
+
 async def wait_closed_on_time(client: RawClient) -> None:
     started = trio.current_time()
     assert await client.wait_closed(within=KEEP_ALIVE + ON_TIME) == "fin"
@@ -138,14 +150,7 @@ async def test_request_sent_before_the_application_is_through_is_answered(
     length: dict[str, str],
 ) -> None:
     may_finish = trio.Event()
-
-    async def dawdle(exchange: Exchange) -> None:
-        await exchange.start(headers=length)
-        await exchange.write(CHUNK)
-        await may_finish.wait()
-        await exchange.finish()
-
-    app = App({**ANSWERS, "/dawdle": dawdle})
+    app = App({**ANSWERS, "/dawdle": dawdling(may_finish, length)})
     async with open_app(app) as server, open_client(server.binds[0]) as client:
         await client.request("GET", "/dawdle")
         head = await client.response_head()
@@ -192,13 +197,7 @@ async def test_pipelined_request_closes_the_connection_after_the_response() -> N
 
 async def test_more_than_a_head_sent_ahead_closes_the_connection_after_the_response() -> None:
     may_finish = trio.Event()
-
-    async def dawdle(exchange: Exchange) -> None:
-        await exchange.start()
-        await may_finish.wait()
-        await exchange.finish(CHUNK)
-
-    app = App({**ANSWERS, "/dawdle": dawdle})
+    app = App({**ANSWERS, "/dawdle": dawdling(may_finish)})
     async with (
         open_app(app, h11_max_incomplete_size=1024) as server,
         open_client(server.binds[0]) as client,
@@ -228,13 +227,7 @@ async def test_empty_lines_between_requests_are_passed_over(app: App) -> None:
 
 async def test_empty_line_sent_ahead_does_not_disturb_the_next_request(app: App) -> None:
     may_finish = trio.Event()
-
-    async def dawdle(exchange: Exchange) -> None:
-        await exchange.start()
-        await may_finish.wait()
-        await exchange.finish(CHUNK)
-
-    app = App({**ANSWERS, "/dawdle": dawdle})
+    app = App({**ANSWERS, "/dawdle": dawdling(may_finish)})
     async with open_app(app) as server, open_client(server.binds[0]) as client:
         await client.request("GET", "/dawdle")
         await client.response_head()

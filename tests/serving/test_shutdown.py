@@ -22,7 +22,7 @@ from trioproxy.serving import proxy as proxy_module
 
 DRAIN = 1.0
 FAREWELL = 0.3
-PROMPTLY = 0.5
+PROMPTLY = 1.0
 """How much longer than its bounds a shutdown may take."""
 
 SMALL_BUFFER = 4096
@@ -137,7 +137,7 @@ async def test_generation_that_nobody_reads_is_drained_and_then_cancelled() -> N
 async def test_request_for_tokens_during_the_drain_is_turned_away() -> None:
     head_of_request = b"POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: 15\r\n\r\n"
     async with (
-        open_simulated(drain=DRAIN) as (proxy, _),
+        open_simulated(drain=DRAIN) as (proxy, engine),
         trio.open_nursery() as nursery,
         post_stream(proxy.binds[0], PATH, STREAM, {"x-sim-tokens": "20"}) as finishing,
         open_client(proxy.binds[0]) as late,
@@ -152,6 +152,7 @@ async def test_request_for_tokens_during_the_drain_is_turned_away() -> None:
 
         assert (head.status, head.headers["connection"]) == (503, "close")
         assert b'"shutting_down"' in await late.body()
+        assert engine.stats.calls == 1
         assert (await read_events(finishing))[-1].data == b"[DONE]"
 
 

@@ -4,12 +4,16 @@ never is."""
 from __future__ import annotations
 
 import math
+import socket
 
+import pytest
 import trio
+from hypercorn.config import Config
 
 from tests.serving.apps import CHUNK, TLS, App, Exchange, open_app
 from tests.support.baseline import Baseline
 from tests.support.rawhttp import open_client
+from trioproxy.serving.server import Server
 
 WRITE_TIMEOUT = 0.2
 FREED_WITHIN = 1.0
@@ -22,6 +26,14 @@ PAUSE = 0.002
 """Between two reads of a slow client, each of which finds some kilobytes."""
 
 
+@pytest.fixture(params=["with TCP_USER_TIMEOUT", "without"])
+def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the kernel has a timeout of its own, either would be enough."""
+    if request.param == "without":
+        monkeypatch.delattr(socket, "TCP_USER_TIMEOUT", raising=False)
+
+
+@pytest.mark.usefixtures("kernel")
 async def test_client_that_never_reads_is_freed_within_the_write_timeout(app: App) -> None:
     async with open_app(app, write_timeout=WRITE_TIMEOUT) as server:
         baseline = Baseline()
@@ -36,6 +48,7 @@ async def test_client_that_never_reads_is_freed_within_the_write_timeout(app: Ap
         await baseline.settled()
 
 
+@pytest.mark.usefixtures("kernel")
 async def test_client_that_never_reads_is_freed_over_tls_too(app: App, tls: TLS) -> None:
     async with open_app(app, write_timeout=WRITE_TIMEOUT, tls=tls) as server:
         baseline = Baseline()
@@ -67,6 +80,7 @@ async def test_stuck_client_delays_nobody_else(app: App) -> None:
             assert b"%d" % number == await healthy.body(within=FREED_WITHIN)
 
 
+@pytest.mark.usefixtures("kernel")
 async def test_slow_but_steady_reader_is_not_cut() -> None:
     written_in = math.inf
 
@@ -132,3 +146,15 @@ async def test_write_timeout_can_be_switched_off(app: App) -> None:
         await client.response_head()
 
         assert await client.body() == 3 * CHUNK
+
+
+async def test_kernel_ends_connections_whose_peer_has_vanished(app: App) -> None:
+    config = Config()
+    config.bind = ["127.0.0.1:0"]
+    server = Server(app, config, write_timeout=2.5, ssl_context=None)  # pyright: ignore[reportArgumentType]
+    [listener] = server.bind()
+    async with listener:
+        keepalive = listener.socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        user_timeout = listener.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+
+    assert (keepalive, user_timeout) == (1, 2500)

@@ -172,11 +172,11 @@ async def test_http1_is_negotiated_where_http2_is_offered(tls: TLS) -> None:
         stream = await trio.open_ssl_over_tcp_stream(
             str(address.hostname), address.port or 0, https_compatible=True, ssl_context=tls.client
         )
-        await stream.do_handshake()
+        async with stream:
+            await stream.do_handshake()
 
-        assert stream.selected_alpn_protocol() == "http/1.1"
+            assert stream.selected_alpn_protocol() == "http/1.1"
 
-        await trio.aclose_forcefully(stream)
         async with open_client(proxy.binds[0], ssl_context=tls.client) as client:
             await client.request("GET", "/healthz")
             assert (await client.response_head()).status == 200

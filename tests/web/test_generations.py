@@ -167,6 +167,15 @@ async def test_a_head_request_for_the_events_subscribes_nobody() -> None:
         assert "content-length" not in head.headers
 
 
+async def test_an_answer_that_was_not_streamed_has_no_events_to_read() -> None:
+    async with open_simulated() as service:
+        answer = await service.http.post(COMPLETIONS, json={"prompt": "a", "max_tokens": 2})
+        generation_id = answer.headers["x-generation-id"]
+        response = await service.http.get(f"/v1/generations/{generation_id}/events")
+
+    assert refusal_of(response) == (409, "generation_mismatch")
+
+
 async def test_a_mode_that_a_reader_cannot_have_is_refused() -> None:
     async with open_simulated() as service:
         response = await service.http.post(COMPLETIONS, json=COMPLETION)

@@ -135,7 +135,17 @@ async def test_options_of_a_route_of_the_proxy_names_its_methods(
 
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
 @pytest.mark.parametrize(
-    "path", ["/", "/nope", "/v1", "/v1/", "/v2/completions", f"{GENERATION}/odd", "/healthz/odd"]
+    "path",
+    [
+        "/",
+        "/nope",
+        "/v1",
+        "/v1/",
+        "/v1//chat/completions",
+        "/v2/completions",
+        f"{GENERATION}/odd",
+        "/healthz/odd",
+    ],
 )
 async def test_a_path_that_leads_nowhere_is_not_found(path: str, method: str) -> None:
     async with open_simulated() as service:

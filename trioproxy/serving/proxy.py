@@ -64,7 +64,8 @@ async def open_proxy(settings: Settings, *, upstream_url: str) -> AsyncGenerator
     """Listen and serve for the length of the block. Leaving ends everything at once; see
     :meth:`Proxy.shutdown`.
 
-    Raises :exc:`OSError` where the address cannot be bound.
+    Raises :exc:`OSError`, in a group as all that leaves a nursery, where the address cannot be
+    bound.
     """
     upstream = Upstream(
         upstream_url,
@@ -101,7 +102,8 @@ async def serve(
     """Serve until SIGTERM or SIGINT, then shut down in good order; a second signal does not wait
     for it.
 
-    Raises :exc:`OSError` where the address cannot be bound.
+    Raises :exc:`OSError`, in a group as all that leaves a nursery, where the address cannot be
+    bound.
     """
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with open_proxy(settings, upstream_url=upstream_url) as proxy:

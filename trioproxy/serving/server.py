@@ -105,7 +105,8 @@ async def open_server(
     """Listen and serve ``app`` for the length of the block; on exit every connection is killed.
 
     A graceful end is the caller's, before: :meth:`Server.stop_listening`, then time, then
-    :meth:`Server.kill_all`. Raises :exc:`OSError` where an address cannot be bound.
+    :meth:`Server.kill_all`. Raises :exc:`OSError`, in a group as all that leaves a nursery, where
+    an address cannot be bound.
     """
     server = Server(
         app, config, write_timeout=write_timeout, ssl_context=config.create_ssl_context()

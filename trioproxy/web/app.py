@@ -10,13 +10,13 @@ from quart_trio import QuartTrio
 from trioproxy.config import Settings
 from trioproxy.fanout import Hub
 from trioproxy.upstream import Upstream
-from trioproxy.web.connection import ProxyRequest, RequestConnection
+from trioproxy.web.connection import ProxyRequest, RequestConnection, current_request
 from trioproxy.web.failures import respond_to_error
 from trioproxy.web.forwarding import METHODS, Forward, ForwardedPath
 from trioproxy.web.generate import Generate
 from trioproxy.web.generations import Generations
 from trioproxy.web.operations import Operations
-from trioproxy.wire import ROUTES
+from trioproxy.wire import ROUTES, BadRequest
 
 
 class ProxyApp(QuartTrio):
@@ -35,6 +35,8 @@ def create_app(
     app.config["BODY_TIMEOUT"] = settings.body_timeout
     app.config["RESPONSE_TIMEOUT"] = None  # a stream lasts as long as it lasts
     app.register_error_handler(Exception, respond_to_error)
+    app.before_request(refuse_fragment)
+    app.url_map.merge_slashes = False  # its redirect would name the wrong scheme behind a proxy
 
     generate = Generate(settings, hub, upstream)
     for path, dialect in ROUTES.items():
@@ -57,3 +59,10 @@ def create_app(
     if settings.debug:
         app.add_url_rule("/debug/census", "census", operations.census, methods=["GET"])
     return app
+
+
+async def refuse_fragment() -> None:
+    """A request's target has no fragment (RFC 9112, section 3.2); an upstream's URL would lose
+    it."""
+    if b"#" in current_request().target:
+        raise BadRequest("the target of a request must not contain #")

@@ -42,8 +42,9 @@ class Forward:
 
     async def answer(self, path: str) -> Response:
         request = current_request()
-        if {".", ".."} & set(path.split("/")):
-            raise BadRequest("the path must not contain . or .. segments")
+        segments = path.split("/")
+        if {".", ".."} & set(segments) or "" in segments[:-1]:
+            raise BadRequest("the path must not contain empty, . or .. segments")
         call = UpstreamRequest(
             request.method,
             request.target,

@@ -91,6 +91,8 @@ class Generations:
         """Read it: from the start, from an event on, or (``?mode=live``) from now on."""
         request = current_request()
         generation = find_for(self._hub, request, generation_id)
+        if not origin_of(generation).streamed:
+            raise Mismatch(f"{generation.id} is no stream of events: its answer comes whole")
         after, mode = _read_after(request, generation), _read_mode(request)
         if request.method == "HEAD":
             response = Response(b"", headers=STREAM_HEADERS)
