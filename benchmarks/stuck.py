@@ -160,8 +160,8 @@ def _plot(rounds: list[Round], options: argparse.Namespace) -> None:
     figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
     for stuck, marker in ((0, "o"), (options.stuck, "x")):
         p99 = [round_.p99_ms for round_ in rounds if round_.stuck == stuck]
-        axes.plot(range(1, len(p99) + 1), p99, marker, label=f"{stuck} stuck")
-        axes.axhline(statistics.median(p99), linestyle="-" if stuck else ":", linewidth=1)
+        (marks,) = axes.plot(range(1, len(p99) + 1), p99, marker, label=f"{stuck} stuck")
+        axes.axhline(statistics.median(p99), color=marks.get_color(), linewidth=1)
     axes.set(
         title=f"{options.readers} healthy readers at {options.rate:.0f} tokens/s, and who is stuck",
         xlabel="round",

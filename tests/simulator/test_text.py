@@ -7,18 +7,18 @@ from trioproxy.simulator import generate_text
 
 def test_the_text_of_a_prompt_is_the_same_on_every_machine() -> None:
     assert generate_text("Hello", 12) == [
-        " 千里",
-        "之行",
-        "，",
-        "始於",
-        "足下",
-        "。",
-        " A",
-        " traveler",
+        " Where",
+        " the",
+        " reader",
         " repeats",
-        " again",
         ",",
-        " and",
+        " a",
+        " silver",
+        " signal",
+        " answers",
+        " 🚀",
+        ".",
+        " 流れる",
     ]
 
 

@@ -19,7 +19,7 @@ _WORDS = {
 }
 
 # A name in capitals is a slot for a word. Anything else is a token as it stands.
-_SENTENCES = (
+_ENGLISH = (
     (" The", "ADJECTIVE", "NOUN", "VERB", " the", "NOUN", "."),
     (" A", "NOUN", "VERB", "ADVERB", ",", " and", " the", "NOUN", "VERB", " the", "NOUN", "."),
     (
@@ -37,6 +37,8 @@ _SENTENCES = (
         ".",
     ),
     (" Where", " the", "NOUN", "VERB", ",", " a", "ADJECTIVE", "NOUN", "VERB", "SIGN", "."),
+)
+_CJK = (
     (" 流れる", "水", "は", "腐らない", "。"),
     (" 千里", "之行", "，", "始於", "足下", "。"),
 )
@@ -55,7 +57,9 @@ def generate_text(prompt: str, tokens: int, seed: int = 0) -> list[str]:
 def iterate_text(prompt: str, seed: int = 0) -> Iterator[str]:
     """Yield the tokens of `generate_text` one by one, for ever."""
     draw = random.Random(f"{seed}:{prompt}").random
+    sentences: tuple[tuple[str, ...], ...] = _ENGLISH  # a text begins in English
     while True:
-        for token in _SENTENCES[int(draw() * len(_SENTENCES))]:
+        for token in sentences[int(draw() * len(sentences))]:
             words = _WORDS.get(token)
             yield token if words is None else " " + words[int(draw() * len(words))]
+        sentences = _ENGLISH + _CJK
