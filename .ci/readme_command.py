@@ -1,4 +1,4 @@
-"""Print one of the README's commands: the first line of the block under the marker `<!-- NAME -->`."""
+"""Print one of the README's commands: the block under the marker `<!-- NAME -->`."""
 
 import re
 import sys

@@ -179,7 +179,8 @@ class Generation:
         """
         try:
             with self._scope:
-                async with trio.open_nursery() as nursery:
+                # What a generation runs, it owns: today that is one task.
+                async with trio.open_nursery() as nursery:  # noqa: ASYNC112
                     nursery.start_soon(self._read, name=f"reader of {self.id}")
         except* Exception as errors:  # a source with a nursery can raise these beside Cancelled
             self._fail(errors)

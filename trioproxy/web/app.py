@@ -61,7 +61,7 @@ def create_app(
     return app
 
 
-async def refuse_fragment() -> None:
+async def refuse_fragment() -> None:  # noqa: ASYNC124 - Quart runs what is not async in a thread
     """A request's target has no fragment (RFC 9112, section 3.2); an upstream's URL would lose
     it."""
     if b"#" in current_request().target:
