@@ -1,9 +1,11 @@
 """The pictures' vocabulary: a track of events, a stretch of text, a row of gaps."""
 
 from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import NamedTuple
 
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.measure import Measurement
 from rich.segment import Segment
 from rich.style import Style
@@ -13,6 +15,7 @@ from rich.text import Text
 LIVE = "green"
 REPLAYED = "cyan"
 GONE = "red"
+KEPT = "default"
 AHEAD = "bright_black"
 
 _LEVELS = "▁▂▃▄▅▆▇█"
@@ -37,31 +40,54 @@ class Track:
         self._stretches = stretches
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        for cell in range(options.max_width):
-            left, right = (self._style_at(cell + half, options.max_width) for half in (0.25, 0.75))
-            if left and not right:
-                yield Segment("╸", Style.parse(left))
-            elif right and not left:
-                yield Segment("╺", Style.parse(right))
-            else:
-                yield Segment("━", Style.parse(left or AHEAD))
+        cells = [self._cell(number, options.max_width) for number in range(options.max_width)]
+        for style, run in groupby(cells, key=itemgetter(1)):
+            yield Segment("".join(glyph for glyph, _ in run), Style.parse(style))
+        yield Segment.line()
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
         return Measurement(4, options.max_width)
 
-    def _style_at(self, cell: float, width: int) -> str | None:
-        event = cell / width * self._total
+    def _cell(self, number: int, width: int) -> tuple[str, str]:
+        """A cell's glyph and style. Each half of it is drawn or not, so that a line grows by half
+        cells."""
+        left, right = (self._style_at((number + half) / width) for half in (0.25, 0.75))
+        if left and not right:
+            return "╸", left
+        if right and not left:
+            return "╺", right
+        return "━", left or AHEAD
+
+    def _style_at(self, share: float) -> str | None:
+        event = share * self._total
         for start, end, style in self._stretches:
             if start < event <= end:
                 return style
         return None
 
 
+class Wall:
+    """Pictures side by side, row by row, all of one width; ``gap`` is the cells between them."""
+
+    def __init__(self, pictures: Sequence[RenderableType], *, columns: int, gap: int = 1) -> None:
+        self._pictures = pictures
+        self._columns = columns
+        self._gap = gap
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        table = Table.grid(padding=(0, self._gap, 0, 0))
+        for _ in range(self._columns):
+            table.add_column(width=(options.max_width + self._gap) // self._columns - self._gap)
+        for start in range(0, len(self._pictures), self._columns):
+            table.add_row(*self._pictures[start : start + self._columns])
+        yield table
+
+
 class Prose:
     """The last ``lines`` lines of a text, wrapped; fewer lines are filled up with blank ones."""
 
     def __init__(self, text: Text | str, *, lines: int) -> None:
-        self._text = Text(text) if isinstance(text, str) else text
+        self._text = Text(text.lstrip()) if isinstance(text, str) else text
         self._lines = lines
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -80,6 +106,11 @@ def score(*, labels: int, notes: int) -> Table:
     table.add_column(ratio=1, no_wrap=True)
     table.add_column(width=notes, no_wrap=True, justify="right")
     return table
+
+
+def legend(*parts: str | tuple[str, str]) -> Text:
+    """A quiet line that says what is seen; a word with a style is the one that is drawn in it."""
+    return Text.assemble(*parts, style="dim")
 
 
 def spark(values: Sequence[float], top: float) -> str:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from trioproxy.demo.reader import Reader, Received
 
@@ -20,14 +21,20 @@ class Figure(NamedTuple):
     holds: bool
 
     @property
-    def mark(self) -> str:
-        """✓ or ✗, in colour."""
-        return "[green]✓[/]" if self.holds else "[bold red]✗[/]"
+    def mark(self) -> Text:
+        """✓ or ✗."""
+        return Text("✓", "green") if self.holds else Text("✗", "bold red")
 
 
 def figures_table(figures: Sequence[Figure]) -> Table:
     """The table that the demonstration ends with."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        header_style="bold",
+    )
     table.add_column("law")
     table.add_column("measured", style="cyan")
     table.add_column("expected")
@@ -64,6 +71,11 @@ def percentile(values: Sequence[float], share: float) -> float:
     """The smallest value that at least ``share`` of the values do not exceed; 0 of none."""
     ordered = sorted(values)
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else 0.0
+
+
+def calls_in_words(calls: int) -> str:
+    """A number of calls in words: "1 call", "3 calls"."""
+    return f"{calls} call" if calls == 1 else f"{calls} calls"
 
 
 def milliseconds(seconds: float) -> str:

@@ -35,8 +35,9 @@ class Received(NamedTuple):
 class Exchange:
     """One request on a connection of its own, made by :meth:`open`, and the body of its answer."""
 
-    def __init__(self, sock: trio.socket.SocketType) -> None:
+    def __init__(self, sock: trio.socket.SocketType, name: str) -> None:
         self._socket = sock
+        self._name = name
         self._http = h11.Connection(h11.CLIENT)
 
     @classmethod
@@ -60,8 +61,10 @@ class Exchange:
             if receive_buffer is not None:  # before connecting: the handshake announces it
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
             await sock.connect((address.hostname, address.port))
-            exchange = cls(sock)
-            await exchange._send(method, address.path, {"Host": address.netloc, **(headers or {})}, body)
+            exchange = cls(sock, f"{method} {address.path}")
+            await exchange._send(
+                method, address.path, {"Host": address.netloc, **(headers or {})}, body
+            )
         except BaseException:
             sock.close()
             raise
@@ -72,7 +75,7 @@ class Exchange:
 
         Raises :exc:`UnexpectedAnswer`, and where the body is cut :exc:`OSError` or
         :exc:`h11.RemoteProtocolError`; :exc:`trio.ClosedResourceError` after :meth:`close`. If
-        cancelled, nothing was read.
+        cancelled, nothing was lost.
         """
         while True:
             event = self._http.next_event()
@@ -80,7 +83,7 @@ class Exchange:
                 self._http.receive_data(await self._socket.recv(_RECEIVE_BYTES))
             elif isinstance(event, h11.Response):
                 if event.status_code != 200:
-                    raise UnexpectedAnswer(f"answered with status {event.status_code}, not 200")
+                    raise UnexpectedAnswer(f"{self._name} was answered with {event.status_code}")
             elif isinstance(event, h11.Data):
                 return bytes(event.data)
             elif isinstance(event, h11.EndOfMessage):
@@ -149,6 +152,11 @@ class Reader:
         return self.events[-1].seq if self.events else 0
 
     @property
+    def seqs(self) -> list[int]:
+        """The ``seq`` of every event, in the order in which they came."""
+        return [event.seq for event in self.events]
+
+    @property
     def event_id(self) -> str:
         """The id of the latest event, as ``Last-Event-ID`` wants it; "" before the first."""
         return self._parser.last_event_id.decode()
@@ -179,18 +187,20 @@ class Reader:
                     body=self._request,
                     receive_buffer=self._receive_buffer,
                 )
+                if self.ended:  # it left while it was connecting
+                    self.leave()
             while to is None or self.last < to:
                 chunk = await self._next_chunk(self._exchange)
                 if chunk is None:
                     self.leave()
                     return
-                self._receive(chunk)
+                self.receive(chunk, trio.current_time())
         except BaseException:
             self.leave()
             raise
 
     async def wait_for(self, seq: int) -> None:
-        """Wait until event ``seq`` has come, or the stream is over. If cancelled, nothing changed."""
+        """Wait until event ``seq`` is there or the stream over. If cancelled, nothing changed."""
         while self.last < seq and not self.ended:
             await self._news.park()
 
@@ -201,6 +211,16 @@ class Reader:
             self._exchange.close()
         self._news.unpark_all()
 
+    def receive(self, chunk: bytes, at: float) -> None:
+        """Take the next bytes of the stream, which came at this time (seconds)."""
+        self.body += chunk
+        # Line by line, because the parser tells only the latest id of what it is fed.
+        for line in chunk.splitlines(keepends=True):
+            for message in self._parser.feed(line):
+                seq = int(self._parser.last_event_id.rpartition(b":")[2] or 0)
+                self.events.append(Received(seq, message, at))
+        self._news.unpark_all()
+
     async def _next_chunk(self, exchange: Exchange) -> bytes | None:
         try:
             chunk = await exchange.next_chunk()
@@ -208,13 +228,3 @@ class Reader:
             return None
         self.complete = chunk is None
         return chunk
-
-    def _receive(self, chunk: bytes) -> None:
-        self.body += chunk
-        now = trio.current_time()
-        # Line by line, because the parser tells only the latest id of what it is fed.
-        for line in chunk.splitlines(keepends=True):
-            for message in self._parser.feed(line):
-                seq = int(self._parser.last_event_id.rpartition(b":")[2] or 0)
-                self.events.append(Received(seq, message, now))
-        self._news.unpark_all()

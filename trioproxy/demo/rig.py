@@ -1,21 +1,26 @@
 """What the demonstration is played on: an engine, the proxy in front of it, and their own counts.
 
-Whatever is told of the two is asked of them over HTTP, as an operator would.
+What is measured of the two is asked of them over HTTP, as an operator would. Only which bodies the
+engine received, and what it counts between two questions, is looked up in the engine itself.
 """
 
 import json
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from typing import Literal
 
 import msgspec
+import trio
 
 from trioproxy.config import Settings
 from trioproxy.demo.reader import Reader, fetch
 from trioproxy.serving import open_proxy
 from trioproxy.simulator import EngineSettings, SimulatedEngine, Stats, open_engine
 
-RATE = 75.0
+RATE = 90.0
 """Tokens per second: fast for an engine, slow enough to watch."""
+POLL_SECONDS = 0.05
+"""The pause between a question that is asked again and again and the next one."""
 WRITE_TIMEOUT = 1.0
 """Seconds after which the proxy gives up a reader whose socket takes no byte; 30 by default."""
 
@@ -23,26 +28,31 @@ WRITE_TIMEOUT = 1.0
 class Census(msgspec.Struct, frozen=True):
     """What is alive in the process, from ``GET /debug/census``; what is merely kept is left out."""
 
-    tasks: int
-    fds: int
-    generations: int
-    subscribers: int
-    upstream_calls: int
-    connections: int
+    tasks: int = 0
+    fds: int = 0
+    generations: int = 0
+    subscribers: int = 0
+    upstream_calls: int = 0
+    connections: int = 0
 
 
 class Progress(msgspec.Struct, frozen=True):
     """How far a generation is, from ``GET /v1/generations/{id}``."""
 
+    state: Literal["running", "ended"] = "running"
     events: int = 0
     subscribers: int = 0
 
 
 class Rig:
-    """An engine and the proxy at ``url`` in front of it. It owns every reader that it makes."""
+    """An engine and the proxy at ``url`` in front of it. It owns every reader that it makes.
+
+    ``baseline`` is the census of it before anybody has asked for anything.
+    """
 
     def __init__(self, engine: SimulatedEngine, url: str) -> None:
         self.engine = engine
+        self.baseline = Census()
         self._url = url
         self._readers: list[Reader] = []
 
@@ -88,13 +98,27 @@ async def open_rig() -> AsyncGenerator[Rig]:
     settings = Settings(
         bind="127.0.0.1:0", coalesce="identical", write_timeout=WRITE_TIMEOUT, debug=True
     )
-    async with open_engine(settings=EngineSettings(rate=RATE)) as engine:
-        async with open_proxy(settings, upstream_url=engine.url) as proxy:
-            rig = Rig(engine, proxy.binds[0])
-            try:
-                yield rig
-            finally:
-                rig.leave_all()
+    async with (
+        open_engine(settings=EngineSettings(rate=RATE)) as engine,
+        open_proxy(settings, upstream_url=engine.url) as proxy,
+    ):
+        rig = Rig(engine, proxy.binds[0])
+        try:
+            rig.baseline = await _settled_census(rig)
+            yield rig
+        finally:
+            rig.leave_all()
+
+
+async def _settled_census(rig: Rig) -> Census:
+    """The census when two in a row are the same: the first request of all opens what stays open,
+    and the connection of each takes a moment to go."""
+    now = await rig.census()
+    while True:
+        await trio.sleep(POLL_SECONDS)
+        before, now = now, await rig.census()
+        if before == now:
+            return now
 
 
 def completion(prompt: str, *, tokens: int, seed: int, model: str = "simulated") -> bytes:

@@ -35,22 +35,22 @@ ACTS: Sequence[Act] = (
     ),
     Act(
         "The stuck reader",
-        "One of thirteen readers stops reading, as a phone in a tunnel does. Twelve read on.",
+        "One of thirteen stops reading, like a phone in a tunnel. It is to harm nobody.",
         play_stuck,
     ),
     Act(
         "Cut off, and back again",
-        "A reader loses its connection three times, and returns with the id of its last event.",
+        "A reader is cut off three times, and returns with the id of its last event.",
         play_resume,
     ),
     Act(
         "Three ways to share",
-        "Three readers in each mode come one after the other: what does the late one get?",
+        "In each mode three readers come one by one. What do the late ones get?",
         play_modes,
     ),
     Act(
         "Everybody leaves",
-        "Twenty readers hang up in the middle, one by one. The last one is to end the call.",
+        "Twenty readers hang up in the middle. The last of them is to end the call.",
         play_departure,
     ),
 )

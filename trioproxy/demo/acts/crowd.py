@@ -2,15 +2,13 @@
 
 import trio
 from rich.console import Group, RenderableType
-from rich.table import Table
 
-from trioproxy.demo.drawing import LIVE, Prose, Stretch, Track
-from trioproxy.demo.figures import Figure, count_alike
+from trioproxy.demo.drawing import LIVE, Prose, Stretch, Track, Wall, legend
+from trioproxy.demo.figures import Figure, calls_in_words, count_alike
 from trioproxy.demo.rig import Rig, completion
 from trioproxy.demo.stage import Stage
 
 READERS = 50
-COLUMNS = 10
 TOKENS = 100
 REQUEST = completion("Write a poem about a river.", tokens=TOKENS, seed=22)
 HEADERS = {"x-sim-ttft": "0.3"}
@@ -22,16 +20,15 @@ async def play_crowd(rig: Rig, stage: Stage) -> list[Figure]:
     readers = [rig.reader(REQUEST, headers=HEADERS) for _ in range(READERS)]
 
     def picture() -> RenderableType:
-        wall = Table.grid(*[""] * COLUMNS, padding=(0, 1), expand=True)
-        for column in wall.columns:
-            column.ratio = 1
         tracks = [Track(TOKENS, Stretch(0, reader.last, LIVE)) for reader in readers]
-        for start in range(0, READERS, COLUMNS):
-            wall.add_row(*tracks[start : start + COLUMNS])
-        return Group(wall, "", Prose(readers[-1].text, lines=3))
+        return Group(
+            Wall(tracks, columns=10),
+            legend(("fifty readers", LIVE), ", and what the last of them reads:"),
+            Prose(readers[-1].text, lines=3),
+        )
 
     before = await rig.stats()
-    async with stage.showing(picture):
+    with stage.showing(picture):
         stage.waits_for = f"the end of {READERS} streams"
         async with trio.open_nursery() as nursery:
             for reader in readers:
@@ -40,10 +37,10 @@ async def play_crowd(rig: Rig, stage: Stage) -> list[Figure]:
     alike = count_alike(readers)
     size = len(readers[0].body)
     return [
-        Figure("fifty readers, one call of the engine", f"{calls} call", "1 call", calls == 1),
+        Figure("fifty readers cost one call", calls_in_words(calls), "1 call", calls == 1),
         Figure(
-            "every reader gets the same bytes",
-            f"{alike} of {READERS}, {size:,} bytes each",
+            "all get the same bytes",
+            f"{alike} of {READERS}, {size:,} bytes",
             f"{READERS} of {READERS}",
             alike == READERS,
         ),
