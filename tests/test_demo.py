@@ -1,6 +1,7 @@
 """The demonstration: it tells the truth, it ends, and it leaves the terminal as it was."""
 
 import io
+import json
 import os
 import pty
 import re
@@ -19,12 +20,8 @@ from rich.console import Console
 from trio.testing import MockClock
 
 from trioproxy.demo import perform
-from trioproxy.demo.acts import ACTS, Act
-from trioproxy.demo.acts.crowd import play_crowd
+from trioproxy.demo.acts import ACTS, Act, crowd, departure, latecomer, modes, resume
 from trioproxy.demo.acts.departure import Departure
-from trioproxy.demo.acts.departure import judge as judge_departure
-from trioproxy.demo.acts.modes import judge as judge_modes
-from trioproxy.demo.acts.resume import judge as judge_resume
 from trioproxy.demo.drawing import Prose, Stretch, Track, spark
 from trioproxy.demo.figures import (
     Figure,
@@ -38,7 +35,7 @@ from trioproxy.demo.figures import (
 from trioproxy.demo.reader import Reader, Received, UnexpectedAnswer
 from trioproxy.demo.rig import Census, Rig, completion, open_rig
 from trioproxy.demo.stage import Stage
-from trioproxy.simulator import EngineSettings, Stats, open_engine
+from trioproxy.simulator import EngineSettings, Stats, generate_text, open_engine
 from trioproxy.wire import Message
 
 COMMAND = [sys.executable, "-W", "error", "-m", "trioproxy", "demo"]
@@ -219,7 +216,7 @@ async def test_fifty_calls_for_fifty_readers_contradict():
     async with open_engine(settings=EngineSettings(rate=500)) as engine:
         without_proxy = Rig(engine, engine.url)
 
-        calls, alike = await play_crowd(without_proxy, Stage(plain_console()))
+        calls, alike = await crowd.play_crowd(without_proxy, Stage(plain_console()))
 
     assert (calls.measured, calls.holds) == ("50 calls", False)
     assert (alike.measured.partition(",")[0], alike.holds) == ("1 of 50", False)
@@ -239,13 +236,13 @@ async def test_fifty_calls_for_fifty_readers_contradict():
 def test_resume_holds_only_without_loss_and_repetition(
     pieces: list[Reader], calls: int, lost: bool, doubled: bool
 ):
-    figures = judge_resume(pieces, has_read(1, 2, 3, 4), calls)
+    figures = resume.judge(pieces, has_read(1, 2, 3, 4), calls)
 
     assert [lost, doubled] == [figure.holds for figure in figures]
 
 
 def test_resume_does_not_hold_against_a_transcript_that_cannot_be_read():
-    figures = judge_resume([has_read(1), has_read(2)], has_read(complete=False), calls=1)
+    figures = resume.judge([has_read(1), has_read(2)], has_read(complete=False), calls=1)
 
     assert [figure.holds for figure in figures] == [False, False]
 
@@ -276,7 +273,7 @@ def test_each_mode_holds_only_with_its_calls_and_its_texts(
 ):
     proper = {"replay": WHOLE, "live": LIVE, "private": PRIVATE}
 
-    figures = judge_modes(proper | readers, CALLS | calls)
+    figures = modes.judge(proper | readers, CALLS | calls)
 
     assert held == [figure.holds for figure in figures]
 
@@ -286,7 +283,7 @@ NONE_LEFT = Stats(calls=1, aborted=1, last_abort_unix_ns=1_001_000_000)
 
 
 @pytest.mark.parametrize(
-    ("departure", "measured", "holds"),
+    ("counts", "measured", "holds"),
     [
         (Departure(ONE_LEFT, 1_000_000_000, NONE_LEFT), "it ended 1.0 ms later", True),
         (Departure(ONE_LEFT, 1_000_000_000, ONE_LEFT), "still running 2 s later", False),
@@ -295,18 +292,18 @@ NONE_LEFT = Stats(calls=1, aborted=1, last_abort_unix_ns=1_001_000_000)
     ],
 )
 def test_departure_holds_only_when_the_last_one_ended_the_call(
-    departure: Departure, measured: str, holds: bool
+    counts: Departure, measured: str, holds: bool
 ):
-    call, _ = judge_departure(departure, Census(), Census())
+    call, _ = departure.judge(counts, Census(), Census())
 
     assert (measured, holds) == (call.measured, call.holds)
 
 
 @pytest.mark.parametrize("field", Census.__struct_fields__)
 def test_departure_does_not_hold_where_anything_is_left(field: str):
-    departure = Departure(ONE_LEFT, 1_000_000_000, NONE_LEFT)
+    counts = Departure(ONE_LEFT, 1_000_000_000, NONE_LEFT)
 
-    _, nothing_left = judge_departure(departure, Census(), Census(**{field: 1}))
+    _, nothing_left = departure.judge(counts, Census(), Census(**{field: 1}))
 
     assert not nothing_left.holds
 
@@ -450,6 +447,18 @@ def test_prose_keeps_its_height_and_shows_the_end(words: int):
     assert len(lines) == 3
     assert max(map(cell_len, lines)) <= 20
     assert (words > 0) == ("word" in "".join(lines).rstrip()[-4:])
+
+
+@pytest.mark.parametrize(
+    "request_body",
+    [crowd.REQUEST, latecomer.REQUEST, resume.REQUEST, departure.REQUEST, *modes.REQUESTS.values()],
+)
+def test_shown_text_has_no_joined_emoji_whose_width_terminals_disagree_about(request_body: bytes):
+    asked = json.loads(request_body)
+
+    shown = generate_text(asked["prompt"], min(asked["max_tokens"], 200), asked["seed"])
+
+    assert "\u200d" not in "".join(shown)
 
 
 def test_row_of_gaps_stays_within_its_height():

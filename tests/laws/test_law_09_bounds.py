@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import gc
 import weakref
-from contextlib import ExitStack
+from collections.abc import AsyncGenerator
+from contextlib import ExitStack, asynccontextmanager
 
 import pytest
 import trio
@@ -18,11 +19,13 @@ from trioproxy.fanout import (
     CursorAhead,
     Event,
     ExpiredGeneration,
+    Feed,
     Gap,
     Generation,
     Hub,
     HubClosed,
     Limits,
+    SourceFailed,
     TooManyGenerations,
     TooManySubscribers,
     failed,
@@ -243,6 +246,67 @@ async def test_who_reads_a_retained_one_that_had_to_go_is_told_of_the_gap() -> N
             reading = await read_to_end(subscriber)
 
     assert (reading.told, reading.end) == ([Gap(1, 3)], COMPLETED)
+
+
+class Refused(SourceFailed):
+    """A failure that carries the answer of whoever refused."""
+
+    def __init__(self, body: bytes) -> None:
+        super().__init__("refused", "no")
+        self.body = body
+        self.held_bytes = len(body)
+
+
+async def test_what_a_failure_carries_counts_for_as_long_as_it_is_retained() -> None:
+    source, sources = ScriptedSource(), [ScriptedSource() for _ in range(3)]
+    async with open_hub(Limits(max_hub_bytes=2_500)) as hub:
+        for refusing in sources:
+            refusing.fail(Refused(b"x" * 1_000))
+            hub.start(None, refusing, linger=30)
+            await wait_all_tasks_blocked()
+        assert (len(hub.retained), hub.held_bytes) == (2, 2_000)
+
+        with hub.join("key", source):
+            source.arrive(KILOBYTE)
+            await wait_all_tasks_blocked()
+
+            assert (len(hub.retained), hub.held_bytes) == (1, 2_000)
+
+
+async def test_a_retained_failure_does_not_keep_what_it_was_raised_through() -> None:
+    class Request:
+        """What a source holds while it fails."""
+
+    kept: list[weakref.ref[Request]] = []
+
+    @asynccontextmanager
+    async def refuse() -> AsyncGenerator[Feed]:
+        request = Request()
+        kept.append(weakref.ref(request))
+        await trio.lowlevel.checkpoint()
+        try:
+            raise ValueError(request)
+        except ValueError as error:
+            raise Refused(b"") from error
+        yield ScriptedSource()
+
+    async with open_hub() as hub:
+        generation = hub.start(None, refuse(), linger=30)
+        await wait_all_tasks_blocked()
+        gc.collect()
+
+        assert generation.outcome == failed("refused")
+        assert kept[0]() is None
+
+
+async def test_only_so_many_are_retained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trioproxy.fanout.retention.MAX_RETAINED", 2)
+    async with open_hub() as hub:
+        oldest, *others = [await run_to_completion(hub, b"a") for _ in range(3)]
+
+        assert others == hub.retained
+        with pytest.raises(ExpiredGeneration):
+            hub.get(oldest.id)
 
 
 async def test_rendered_frames_count_in_the_bounds() -> None:

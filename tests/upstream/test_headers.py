@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from trioproxy.upstream import OWN_HEADERS, answer_headers, request_headers
+from trioproxy.upstream import answer_headers, request_headers
+from trioproxy.upstream.headers import OWN_HEADERS
 
 Pairs = list[tuple[bytes, bytes]]
 

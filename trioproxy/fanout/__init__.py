@@ -14,12 +14,13 @@ must never outlive the hub::
             async for batch in subscriber:          #    └─ the reader: enters the source, appends
                 await send(batch.render(sse_frame))
 
-There is no queue of tokens anywhere. The generation keeps a :class:`Transcript`, an append-only
-log; every :class:`Subscriber` is a cursor into it. That one decision answers most questions. A late
-joiner is a cursor that starts at 0, and there is no seam between what it replays and what comes
-live, because both are the same list. A slow reader is a cursor that lags; it holds no memory of its
-own and delays nobody. A reader that comes back after a dropped connection is a cursor that starts
-where the old one stopped.
+A generation is joined by its key (:meth:`Hub.join`), by its id (:meth:`Hub.subscribe`), or started
+for a later subscriber (:meth:`Hub.start`). There is no queue of tokens anywhere. The generation
+keeps a :class:`Transcript`, an append-only log; every :class:`Subscriber` is a cursor into it. That
+one decision answers most questions. A late joiner is a cursor that starts at 0, and there is no
+seam between what it replays and what comes live, because both are the same list. A slow subscriber
+is a cursor that lags; it holds no memory of its own and delays nobody. A subscriber that comes back
+after a dropped connection is a cursor that starts where the old one stopped.
 
 **Waking up.** A subscriber that has read everything adds itself to the set of those who wait, and
 waits on its *doorbell*: a memory channel of capacity one, which carries "there is news" and never
@@ -46,16 +47,19 @@ that is already sinking.
 dialect calls terminal, a source that raises, a source that stops without a terminal event
 (``failed("truncated")``: silence is not success), a ``cancel()``, the last leave. In that step the
 generation leaves the key index, so that the next request starts afresh, and moves among the
-retained ones, so that its readers can finish and come back. Nothing is appended after it. The task
-may live a little longer, to read the rest of the body under a deadline of its own and leave the
-source in good order; nobody's leaving shortens or prolongs that.
+retained ones, so that its subscribers can finish and come back. Nothing is appended after it. The
+task may live a little longer, to read the rest of the body under a deadline of its own and leave
+the source in good order; nobody's leaving shortens or prolongs that.
 
 A subscriber sees a dense run of events and then exactly one end: that outcome, or its own
 :class:`Evicted`.
 
-**Bounds.** A transcript holds so many bytes, all transcripts of a hub so many together; what is
-retained goes first, then the head of the one that grows. A cursor that points into what was dropped
-is told a :class:`Gap`, never silently moved.
+**Bounds.** A transcript holds so many bytes, all transcripts of a hub so many together
+(:class:`Limits`). Where room is short the retained ones go first, then the head of the one that
+grows (``when_full="trim"``), or it fails (``"fail"``, for an answer that is worth something only if
+it is whole). A cursor that points into what was dropped is told a :class:`Gap`, never silently
+moved. What befalls a subscriber that lags is its own choice (``on_lag``): read on, skip to live
+after a told gap, or be sent away.
 
 **What cancels what.** The hub's block cancels every generation; a generation's scope cancels its
 reader; the reader's source closes its connection on the way out. Nothing points the other way: a

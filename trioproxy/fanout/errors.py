@@ -40,8 +40,11 @@ class SourceFailed(FanoutError):
     """A source could not be entered, or broke off.
 
     ``reason`` is one word for machines (``"unreachable"``, ``"timeout"``, …); the message is for
-    people. Sources raise a subclass that carries what their own callers need to know.
+    people. Sources raise a subclass that carries what their own callers need to know;
+    ``held_bytes`` is what that amounts to, because it stays in memory with its generation.
     """
+
+    held_bytes = 0
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)

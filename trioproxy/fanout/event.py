@@ -1,5 +1,4 @@
-"""The nouns of a stream: what arrives from a source, what a transcript keeps, what a subscriber
-is handed."""
+"""The nouns of a stream: what arrives, what a transcript keeps, what a subscriber is handed."""
 
 from __future__ import annotations
 

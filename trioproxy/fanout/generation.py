@@ -111,7 +111,7 @@ class Generation:
         finally:
             self._leave(subscriber)
 
-    def outlive_readers(self, linger: float) -> None:
+    def outlive_subscribers(self, linger: float) -> None:
         """Let it outlive its last subscriber by ``linger`` seconds at least; if nobody reads it
         now, its linger begins anew."""
         self.linger = max(self.linger, linger)
@@ -217,12 +217,19 @@ class Generation:
 
     def _fail(self, error: Exception) -> None:
         if isinstance(error, SourceFailed):
-            self._settle(failed(error.reason, error))
+            self._settle(failed(error.reason, _without_frames(error)))
             return
         logger.error("generation %s: its source crashed", self.id, exc_info=error)
-        self._settle(failed("internal", error))
+        self._settle(failed("internal"))
 
     def _ring(self) -> None:
         waiting, self.waiting = self.waiting, set()
         for subscriber in waiting:
             subscriber.bell.ring()
+
+
+def _without_frames(error: SourceFailed) -> SourceFailed:
+    """The error itself, without what it was raised through: those frames hold the whole request,
+    and would be retained with the outcome, uncounted."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)

@@ -20,7 +20,7 @@ from trioproxy.fanout.generation import Generation, Mode
 from trioproxy.fanout.retention import Retention
 from trioproxy.fanout.source import Source
 from trioproxy.fanout.subscriber import OnLag, Subscriber
-from trioproxy.fanout.transcript import Budget, Transcript, WhenFull
+from trioproxy.fanout.transcript import Transcript, WhenFull
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,8 +60,9 @@ async def open_hub(limits: Limits | None = None) -> AsyncGenerator[Hub]:
 class Hub:
     """Joins subscribers to generations: key -> running generation, id -> generation.
 
-    Every method is synchronous: between a decision and the registry that tells it lies no
-    ``await``, so no other task can come in between and no cancellation can separate the two.
+    Every method but :meth:`wait_idle` is synchronous: between a decision and the registry that
+    tells it lies no ``await``, so no other task can come in between and no cancellation can
+    separate the two.
     """
 
     def __init__(self, nursery: trio.Nursery, limits: Limits) -> None:
@@ -69,9 +70,8 @@ class Hub:
         self._nursery = nursery
         self._by_key: dict[Hashable, Generation] = {}
         self._running: dict[str, Generation] = {}
-        self._retention = Retention(limits.retention)
+        self._retention = Retention(limits.retention, limits.max_hub_bytes)
         self._per_tenant: Counter[str] = Counter()
-        self._budget = Budget(limits.max_hub_bytes, self._retention.forget_oldest)
         self._refuses = False
         self._changed = trio.lowlevel.ParkingLot()
 
@@ -102,7 +102,9 @@ class Hub:
         Raises :class:`HubClosed`, :class:`TooManyGenerations`, :class:`TooManySubscribers` or
         :class:`CursorAhead`, with nothing started and nobody joined.
         """
-        generation = self.find(key) if mode != "private" else None
+        if mode == "private":
+            key = None
+        generation = self.find(key)
         is_new = generation is None
         if generation is None:
             if after:
@@ -112,7 +114,7 @@ class Hub:
             after=after, mode=mode, linger=linger, on_lag=on_lag, max_lag=self.limits.max_lag
         ) as subscriber:
             if is_new:
-                self._launch(generation, key if mode != "private" else None)
+                self._launch(generation, key)
             yield subscriber
 
     @contextmanager
@@ -153,12 +155,14 @@ class Hub:
         as long as was asked here, if not longer. Raises :class:`HubClosed` or
         :class:`TooManyGenerations`.
         """
-        generation = self.find(key) if mode != "private" else None
+        if mode == "private":
+            key = None
+        generation = self.find(key)
         if generation is None:
             generation = self._make(source, mode, linger, when_full, tenant, origin)
-            self._launch(generation, key if mode != "private" else None)
+            self._launch(generation, key)
         else:
-            generation.outlive_readers(linger)
+            generation.outlive_subscribers(linger)
         return generation
 
     # -- looking up --------------------------------------------------------------------------------
@@ -191,8 +195,8 @@ class Hub:
 
     @property
     def held_bytes(self) -> int:
-        """What all transcripts hold in memory."""
-        return self._budget.used
+        """What all generations hold in memory, running and retained."""
+        return self._retention.budget.used
 
     # -- ending ------------------------------------------------------------------------------------
 
@@ -240,7 +244,7 @@ class Hub:
         transcript = Transcript(
             generation_id,
             max_bytes=self.limits.max_transcript_bytes,
-            budget=self._budget,
+            budget=self._retention.budget,
             when_full=when_full,
         )
         return Generation(

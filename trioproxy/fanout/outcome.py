@@ -1,5 +1,4 @@
-"""How things end: a generation by its outcome, a subscriber by that outcome or by its own
-eviction."""
+"""How things end: a generation by its outcome, a subscriber by that or its own eviction."""
 
 from __future__ import annotations
 

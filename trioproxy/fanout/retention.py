@@ -1,5 +1,4 @@
-"""What becomes of generations that have ended: data, for a while, and then a memory of their
-names."""
+"""What becomes of ended generations: data for a while, then a memory of their names."""
 
 from __future__ import annotations
 
@@ -8,11 +7,15 @@ from collections.abc import Collection
 
 import trio
 
-from trioproxy.fanout.errors import ExpiredGeneration, UnknownGeneration
+from trioproxy.fanout.budget import Budget
+from trioproxy.fanout.errors import ExpiredGeneration, SourceFailed, UnknownGeneration
 from trioproxy.fanout.generation import Generation
 
 REMEMBERED_IDS = 10_000
 """So many expired generations are still told from ones that never were."""
+
+MAX_RETAINED = 10_000
+"""So many are retained at most: what one holds beside its events is small, but not nothing."""
 
 
 class Retention:
@@ -23,7 +26,8 @@ class Retention:
     looked at whenever somebody asks, so that there is no timer to own.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, max_bytes: int) -> None:
+        self.budget = Budget(max_bytes, self.forget_oldest)
         self._seconds = seconds
         self._retained: OrderedDict[str, tuple[Generation, float]] = OrderedDict()
         self._forgotten: OrderedDict[str, None] = OrderedDict()
@@ -38,6 +42,10 @@ class Retention:
         """Retain a generation that has just ended."""
         expires_at = trio.current_time() + self._seconds
         self._retained[generation.id] = (generation, expires_at)
+        self.budget.used += _cost(generation)
+        self.budget.relieve()
+        if len(self._retained) > MAX_RETAINED:
+            self.forget_oldest()
         self._forget_expired()
 
     def get(self, generation_id: str) -> Generation:
@@ -74,6 +82,12 @@ class Retention:
     def _forget(self, generation: Generation) -> None:
         del self._retained[generation.id]
         generation.transcript.clear()
+        self.budget.used -= _cost(generation)
         self._forgotten[generation.id] = None
         if len(self._forgotten) > REMEMBERED_IDS:
             self._forgotten.popitem(last=False)
+
+
+def _cost(generation: Generation) -> int:
+    error = generation.outcome.error if generation.outcome is not None else None
+    return error.held_bytes if isinstance(error, SourceFailed) else 0

@@ -1,4 +1,4 @@
-"""One reader: a cursor into the transcript, and the doorbell that tells it of news."""
+"""A subscriber: a cursor into the transcript, and the doorbell that tells it of news."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""hypercorn's HTTP/1.1, with the holes closed through which a disconnect, a timer or a task was
-lost."""
+"""hypercorn's HTTP/1.1, without the holes in which a disconnect, timer or task was lost."""
 
 from __future__ import annotations
 

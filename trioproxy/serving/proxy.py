@@ -1,5 +1,4 @@
-"""The whole: hub, upstream, routes and server, opened in order, and shut down in the opposite
-one."""
+"""The whole: hub, upstream, routes and server, opened in order and shut down in reverse."""
 
 from __future__ import annotations
 

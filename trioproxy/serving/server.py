@@ -11,7 +11,7 @@ import trio
 from hypercorn.config import Config
 from hypercorn.trio.lifespan import Lifespan
 from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import ASGIFramework
+from hypercorn.typing import AppWrapper, ASGIFramework
 from hypercorn.utils import (
     repr_socket_addr,  # pyright: ignore[reportUnknownVariableType]
     wrap_app,  # pyright: ignore[reportUnknownVariableType]
@@ -27,7 +27,7 @@ class Server:
 
     def __init__(
         self,
-        app: ASGIFramework,
+        app: AppWrapper,
         config: Config,
         *,
         write_timeout: float,
@@ -35,7 +35,7 @@ class Server:
     ) -> None:
         self.binds: list[str] = []
         self.connections: set[Connection] = set()
-        self._app = wrap_app(app, config.wsgi_max_body_size, "asgi")
+        self._app = app
         self._config = config
         self._write_timeout = write_timeout
         self._ssl_context = ssl_context
@@ -108,10 +108,11 @@ async def open_server(
     :meth:`Server.kill_all`. Raises :exc:`OSError`, in a group as all that leaves a nursery, where
     an address cannot be bound.
     """
+    wrapped = wrap_app(app, config.wsgi_max_body_size, "asgi")
     server = Server(
-        app, config, write_timeout=write_timeout, ssl_context=config.create_ssl_context()
+        wrapped, config, write_timeout=write_timeout, ssl_context=config.create_ssl_context()
     )
-    lifespan = Lifespan(wrap_app(app, config.wsgi_max_body_size, "asgi"), config, {})
+    lifespan = Lifespan(wrapped, config, {})
     async with trio.open_nursery() as lifespan_nursery:
         await lifespan_nursery.start(lifespan.handle_lifespan)
         await lifespan.wait_for_startup()

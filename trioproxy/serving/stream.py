@@ -1,5 +1,4 @@
-"""The bytes to and from one client: writes are timed by their progress, anyone may end it at
-once."""
+"""The bytes to and from one client: writes timed by progress, ended at once by anyone."""
 
 from __future__ import annotations
 

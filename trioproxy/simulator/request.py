@@ -31,10 +31,14 @@ class GenerationRequest:
         chat: whether the answer has the shape of chat completions.
         model: the name that the answer repeats.
         prompt: what the tokens are a function of: the prompt, or the messages' contents joined by
-        LF. seed: the seed of the first choice; each further choice's is one more. choices: how many
-        texts are asked for (`n`). tokens: tokens per choice, 1 or more. stream: whether the answer
-        is an event stream. include_usage: whether the stream ends with a usage chunk. rate, ttft:
-        as in `EngineSettings`. fail: how the answer is to break, or None.
+            LF.
+        seed: the seed of the first choice; each further choice's is one more.
+        choices: how many texts are asked for (`n`).
+        tokens: tokens per choice, 1 or more.
+        stream: whether the answer is an event stream.
+        include_usage: whether the stream ends with a usage chunk.
+        rate, ttft: as in `EngineSettings`.
+        fail: how the answer is to break, or None.
     """
 
     chat: bool

@@ -6,22 +6,22 @@ httpx) -> a source (:meth:`Upstream.stream`, :meth:`Upstream.whole`) that the co
 :meth:`Upstream.forward` for what is passed through as it is.
 """
 
+from trioproxy.upstream.call import Answer
 from trioproxy.upstream.errors import (
-    HeaderList,
     UpstreamBroken,
     UpstreamNotStreaming,
     UpstreamRefused,
     UpstreamSilent,
     UpstreamUnreachable,
 )
-from trioproxy.upstream.headers import OWN_HEADERS, answer_headers, request_headers
-from trioproxy.upstream.request import Head, UpstreamRequest
+from trioproxy.upstream.headers import answer_headers, request_headers
+from trioproxy.upstream.request import Head, HeaderPairs, UpstreamRequest
 from trioproxy.upstream.upstream import Timeouts, Upstream
 
 __all__ = [
-    "OWN_HEADERS",
+    "Answer",
     "Head",
-    "HeaderList",
+    "HeaderPairs",
     "Timeouts",
     "Upstream",
     "UpstreamBroken",

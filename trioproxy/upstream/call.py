@@ -1,8 +1,8 @@
 """One HTTP call by httpx, and the promise that nothing of it stays behind.
 
-This is the only module that knows httpx. Each call has a client, and so a connection, of its own: a
-shared pool loses a slot for every call that is cancelled while it connects (httpcore #1093), until
-none is left. What is shared is the TLS context, which is what costs.
+This is the only module that makes calls with httpx. Each call has a client, and so a connection, of
+its own: a shared pool loses a slot for every call that is cancelled while it connects (httpcore
+#1093), until none is left. What is shared is the TLS context, which is what costs.
 """
 
 from __future__ import annotations

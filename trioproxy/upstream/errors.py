@@ -1,13 +1,9 @@
-"""How an upstream fails. Each becomes its generation's outcome; ``reason`` is the outcome's
-reason."""
+"""How an upstream fails. `reason` becomes the reason of its generation's outcome."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from trioproxy.fanout import SourceFailed
-
-HeaderList = Sequence[tuple[bytes, bytes]]
+from trioproxy.upstream.request import HeaderPairs
 
 
 class UpstreamUnreachable(SourceFailed):
@@ -45,8 +41,9 @@ class UpstreamRefused(SourceFailed):
     answer.
     """
 
-    def __init__(self, status: int, headers: HeaderList, body: bytes) -> None:
+    def __init__(self, status: int, headers: HeaderPairs, body: bytes) -> None:
         super().__init__("refused", f"the upstream answered with status {status}")
         self.status = status
         self.headers = headers
         self.body = body
+        self.held_bytes = len(body)

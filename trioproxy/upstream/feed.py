@@ -1,5 +1,4 @@
-"""The two ways of reading an answer: as a stream of events in some dialect, or as one whole
-body."""
+"""The two ways of reading an answer: as a stream of events, or as one whole body."""
 
 from __future__ import annotations
 

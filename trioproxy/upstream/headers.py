@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from trioproxy.upstream.request import HeaderPairs
+
 HOP_BY_HOP = frozenset(
     {
         b"connection",
@@ -38,8 +40,6 @@ NOT_ANSWERED = frozenset({b"content-length", b"set-cookie", b"date", b"server"})
 """Set anew by our server, or meant for one client while the answer may go to many."""
 
 CREDENTIALS = frozenset({b"authorization", b"x-api-key"})
-
-HeaderPairs = list[tuple[bytes, bytes]]
 
 
 def request_headers(

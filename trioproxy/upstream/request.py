@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+HeaderPairs = list[tuple[bytes, bytes]]
+"""Headers in order, names in lower case."""
+
 
 @dataclass(frozen=True, slots=True)
 class UpstreamRequest:
@@ -12,7 +15,7 @@ class UpstreamRequest:
 
     method: str
     target: bytes
-    headers: list[tuple[bytes, bytes]]
+    headers: HeaderPairs
     body: bytes
 
 
@@ -21,7 +24,7 @@ class Head:
     """The head of an upstream's answer. Header names are in lower case."""
 
     status: int
-    headers: list[tuple[bytes, bytes]]
+    headers: HeaderPairs
 
     @property
     def media_type(self) -> str:

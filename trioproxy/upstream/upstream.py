@@ -1,5 +1,4 @@
-"""The upstream as the rest of the proxy sees it: where it is, how patient we are, how to call
-it."""
+"""The upstream as the proxy sees it: where it is, how patient we are, how to call it."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""One request: its handler and its body share one stack, so that nothing is lost between the
-two."""
+"""One request: its handler and its body share one stack, so nothing is lost between them."""
 
 from __future__ import annotations
 

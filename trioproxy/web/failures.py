@@ -21,15 +21,14 @@ from trioproxy.fanout import (
     UnknownGeneration,
 )
 from trioproxy.upstream import (
-    HeaderList,
     UpstreamBroken,
     UpstreamNotStreaming,
     UpstreamRefused,
     UpstreamSilent,
     UpstreamUnreachable,
-    answer_headers,
 )
 from trioproxy.web.connection import current_request
+from trioproxy.web.responses import upstream_response
 from trioproxy.wire import OPENAI_CHAT, BadRequest, Failure, dialect_for
 
 logger = logging.getLogger(__name__)
@@ -120,7 +119,7 @@ TRUNCATED = Failure(
 def respond_to_error(error: Exception) -> Response:
     """The response to a request that failed before its first byte, in the dialect of its route."""
     if isinstance(error, UpstreamRefused):
-        return respond_as_upstream(error.status, error.headers, error.body)
+        return upstream_response(error.status, error.headers, error.body)
     failure = failure_of(error)
     if failure.status == 500:
         logger.error("a request crashed", exc_info=error)
@@ -136,15 +135,6 @@ def respond_to_end(end: Outcome | Evicted) -> Response:
     if isinstance(end, Outcome) and isinstance(end.error, UpstreamRefused):
         return respond_to_error(end.error)
     return _respond(failure_of_end(end))
-
-
-def respond_as_upstream(status: int, headers: HeaderList, body: bytes) -> Response:
-    """The upstream's own answer, less what described its connection to us."""
-    response = Response(body, status)
-    del response.headers["Content-Type"]
-    for name, value in answer_headers(headers):
-        response.headers.add(name.decode("latin-1"), value.decode("latin-1"))
-    return response
 
 
 def _respond(failure: Failure) -> Response:

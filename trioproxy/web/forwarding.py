@@ -12,13 +12,14 @@ from werkzeug.routing import PathConverter
 
 from trioproxy.config import Settings
 from trioproxy.upstream import (
+    Answer,
     Upstream,
     UpstreamRequest,
     answer_headers,
     request_headers,
 )
-from trioproxy.upstream.call import Answer
 from trioproxy.web.connection import current_request
+from trioproxy.web.responses import copy_headers
 from trioproxy.wire import ROUTES, BadRequest
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -53,10 +54,8 @@ class Forward:
         )
         answer = await request.exit_stack.enter_async_context(self._upstream.forward(call))
         response = Response(AnswerBody(answer), answer.head.status)
-        del response.headers["Content-Type"]
         length = [pair for pair in answer.head.headers if pair[0] == b"content-length"]
-        for name, value in answer_headers(answer.head.headers) + length:
-            response.headers.add(name.decode("latin-1"), value.decode("latin-1"))
+        copy_headers(response, answer_headers(answer.head.headers) + length)
         return response
 
 

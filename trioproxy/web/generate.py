@@ -1,5 +1,4 @@
-"""The API's own routes: a request for tokens starts a generation, joins one, or takes one up
-again."""
+"""The API's own routes: a request starts a generation, joins one, or takes one up again."""
 
 from __future__ import annotations
 
@@ -28,16 +27,10 @@ from trioproxy.web.asking import (
     tenant_of,
 )
 from trioproxy.web.connection import ProxyRequest, current_request
-from trioproxy.web.failures import Mismatch, respond_as_upstream, respond_to_end
-from trioproxy.web.streaming import StreamBody
+from trioproxy.web.failures import Mismatch, respond_to_end
+from trioproxy.web.responses import upstream_response
+from trioproxy.web.streaming import STREAM_HEADERS, StreamBody
 from trioproxy.wire import Dialect, read_call, with_stream
-
-STREAM_HEADERS = {
-    "Content-Type": "text/event-stream; charset=utf-8",
-    "Cache-Control": "no-cache, no-transform",
-    "X-Accel-Buffering": "no",
-}
-"""The head of every stream: not to be stored, compressed or held back by anything on the way."""
 
 
 class Generate:
@@ -67,12 +60,13 @@ class Generate:
         )
         cursor = read_cursor(request)
         if cursor is None:
-            subscriber, found = self._join(request, asking, body)
+            subscriber = self._join(request, asking, body)
         else:
-            subscriber, found = self._resume(request, asking, cursor), True
+            subscriber = self._resume(request, asking, cursor)
         response = await (self._stream(subscriber, dialect) if streamed else _whole(subscriber))
         response.headers["X-Generation-Id"] = subscriber.generation.id
-        response.headers["X-Cache"] = "join" if found else "miss"
+        is_new = subscriber.generation.origin is asking.origin
+        response.headers["X-Cache"] = "miss" if is_new else "join"
         return response
 
     @property
@@ -80,14 +74,12 @@ class Generate:
         default = self._settings.default_stream
         return self._settings.upstream is None if default is None else default
 
-    def _join(self, request: ProxyRequest, asking: Asking, body: bytes) -> tuple[Subscriber, bool]:
+    def _join(self, request: ProxyRequest, asking: Asking, body: bytes) -> Subscriber:
         """Join the running twin or start a generation: no ``await`` from the look-up to the
         stack."""
-        key = key_to_join(self._hub, asking)
-        running = self._hub.find(key)
-        subscriber = request.exit_stack.enter_context(
+        return request.exit_stack.enter_context(
             self._hub.join(
-                key,
+                key_to_join(self._hub, asking),
                 source_of(
                     self._upstream, request, asking.origin, body, self._settings.upstream_key
                 ),
@@ -99,7 +91,6 @@ class Generate:
                 origin=asking.origin,
             )
         )
-        return subscriber, subscriber.generation is running
 
     def _resume(self, request: ProxyRequest, asking: Asking, cursor: Cursor) -> Subscriber:
         if cursor.generation_id is None:
@@ -135,7 +126,7 @@ async def _whole(subscriber: Subscriber) -> Response:
             body += event.data
     head, end = subscriber.generation.head, subscriber.end
     if isinstance(head, Head) and isinstance(end, Outcome) and end.kind == "completed":
-        return respond_as_upstream(head.status, head.headers, bytes(body))
+        return upstream_response(head.status, head.headers, bytes(body))
     assert end is not None
     return respond_to_end(end)
 

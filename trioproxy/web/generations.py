@@ -11,8 +11,9 @@ from trioproxy.upstream import Upstream
 from trioproxy.web.asking import check_linger, make_asking, read_cursor, tenant_of
 from trioproxy.web.connection import ProxyRequest, current_request
 from trioproxy.web.failures import Mismatch
-from trioproxy.web.generate import STREAM_HEADERS, find_for, key_to_join, origin_of, source_of
-from trioproxy.web.streaming import StreamBody
+from trioproxy.web.generate import find_for, key_to_join, origin_of, source_of
+from trioproxy.web.responses import json_response
+from trioproxy.web.streaming import STREAM_HEADERS, StreamBody
 from trioproxy.wire import BadRequest, Message, dialect_for, encode, read_call, with_stream
 
 
@@ -39,7 +40,7 @@ class Generations:
         tenant = tenant_of(current_request())
         generations = [*self._hub.running, *self._hub.retained]
         data = [describe(generation) for generation in generations if generation.tenant == tenant]
-        return _json({"object": "list", "data": data})
+        return json_response({"object": "list", "data": data})
 
     async def create(self) -> Response:
         """Start a generation that nobody reads yet, or find the one that runs: 201, and where it
@@ -74,18 +75,18 @@ class Generations:
             tenant=asking.tenant,
             origin=asking.origin,
         )
-        response = _json(describe(generation), 201)
+        response = json_response(describe(generation), 201)
         response.headers["Location"] = f"/v1/generations/{generation.id}"
         return response
 
     async def show(self, generation_id: str) -> Response:
-        return _json(describe(find_for(self._hub, current_request(), generation_id)))
+        return json_response(describe(find_for(self._hub, current_request(), generation_id)))
 
     async def stop(self, generation_id: str) -> Response:
         """End it for everyone. One that has ended is left as it is."""
         generation = find_for(self._hub, current_request(), generation_id)
         generation.cancel("stopped")
-        return _json(describe(generation))
+        return json_response(describe(generation))
 
     async def events(self, generation_id: str) -> Response:
         """Read it: from the start, from an event on, or (``?mode=live``) from now on."""
@@ -162,7 +163,3 @@ def _read_mode(request: ProxyRequest) -> Mode:
     if mode == "live":
         return "live"
     raise BadRequest(f"the mode of a reader must be replay or live, not {mode!r}", "mode")
-
-
-def _json(value: object, status: int = 200) -> Response:
-    return Response(msgspec.json.encode(value), status, content_type="application/json")

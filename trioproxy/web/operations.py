@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-import msgspec
 import trio
 from quart_trio.wrappers import TrioResponse as Response
 
 from trioproxy.fanout import Hub
 from trioproxy.upstream import Upstream
+from trioproxy.web.responses import json_response
 
 
 class Operations:
@@ -23,7 +23,7 @@ class Operations:
         self._count_connections = count_connections
 
     async def health(self) -> Response:
-        return _json(
+        return json_response(
             {
                 "status": "ok",
                 "generations": len(self._hub.running),
@@ -33,7 +33,7 @@ class Operations:
 
     async def census(self) -> Response:
         """What is alive in this process, this request and its connection included."""
-        return _json(
+        return json_response(
             {
                 "tasks": trio.lowlevel.current_statistics().tasks_living,
                 "fds": len(os.listdir("/proc/self/fd")) - 1,  # less the one that lists them
@@ -55,7 +55,3 @@ def _rss_bytes() -> int:
     """Resident memory (proc(5), statm: the second field, in pages)."""
     with open("/proc/self/statm") as statm:
         return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def _json(value: object) -> Response:
-    return Response(msgspec.json.encode(value), content_type="application/json")

@@ -13,6 +13,13 @@ from trioproxy.fanout import Batch, Event, Evicted, Gap, Outcome, Renderer, Subs
 from trioproxy.web.failures import failure_of_end, failure_of_gap
 from trioproxy.wire import Dialect, Message
 
+STREAM_HEADERS = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-cache, no-transform",
+    "X-Accel-Buffering": "no",
+}
+"""The head of every stream: not to be stored, compressed or held back by anything on the way."""
+
 
 @cache
 def renderer_for(dialect: Dialect) -> Renderer:

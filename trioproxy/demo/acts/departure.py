@@ -20,7 +20,7 @@ LEAVE_EVERY = 0.04
 """Seconds between one departure and the next."""
 PATIENCE = 2.0
 """Seconds in which the engine has to see the close, and everything has to be gone."""
-REQUEST = completion("Tell me about the sea.", tokens=100_000, seed=22)
+REQUEST = completion("Tell me about the sea.", tokens=100_000, seed=230)
 
 
 class Departure(NamedTuple):

@@ -1,0 +1,27 @@
+"""The responses that more than one route gives."""
+
+from __future__ import annotations
+
+import msgspec
+from quart_trio.wrappers import TrioResponse as Response
+
+from trioproxy.upstream import HeaderPairs, answer_headers
+
+
+def json_response(value: object, status: int = 200) -> Response:
+    """``value`` as JSON."""
+    return Response(msgspec.json.encode(value), status, content_type="application/json")
+
+
+def upstream_response(status: int, headers: HeaderPairs, body: bytes) -> Response:
+    """The upstream's own answer, less what described its connection to us."""
+    response = Response(body, status)
+    copy_headers(response, answer_headers(headers))
+    return response
+
+
+def copy_headers(response: Response, headers: HeaderPairs) -> None:
+    """Give the response exactly these end-to-end headers; it has no type but the one they name."""
+    del response.headers["Content-Type"]
+    for name, value in headers:
+        response.headers.add(name.decode("latin-1"), value.decode("latin-1"))
