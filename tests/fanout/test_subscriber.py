@@ -206,6 +206,20 @@ async def test_who_is_to_be_evicted_is_sent_away_as_slow() -> None:
 
 
 @pytest.mark.parametrize("on_lag", ["skip", "evict"])
+async def test_behind_what_has_ended_nobody_falls_any_further(on_lag: OnLag) -> None:
+    source = ScriptedSource()
+    async with open_hub(HUNDRED) as hub:
+        with hub.join("key", source, on_lag=on_lag) as subscriber:
+            source.arrive(*[b"x"] * 500)
+            source.complete(b"the last word")
+            await wait_all_tasks_blocked()
+            reading = await read_to_end(subscriber)
+
+    assert reading.seqs == list(range(1, 503))
+    assert reading.end == COMPLETED
+
+
+@pytest.mark.parametrize("on_lag", ["skip", "evict"])
 async def test_history_is_no_lag(on_lag: OnLag) -> None:
     source = ScriptedSource()
     async with open_hub(HUNDRED) as hub:

@@ -21,7 +21,6 @@ from tests.upstream.engine import (
 from trioproxy.fanout import Outcome, failed
 from trioproxy.upstream import (
     Head,
-    UpstreamBroken,
     UpstreamNotStreaming,
     UpstreamRefused,
 )
@@ -138,11 +137,13 @@ async def test_refusal_that_floods_is_read_no_further_than_it_is_kept(
     await baseline.settled()
 
 
-async def test_refusal_whose_body_breaks_off_is_broken(nursery: trio.Nursery) -> None:
+async def test_refusal_whose_body_breaks_off_keeps_its_status(nursery: trio.Nursery) -> None:
     engine = await start_engine(nursery, play_and_finish(CHUNKED, chunk(b"slow ")))
 
-    with pytest.raises(UpstreamBroken):
+    with pytest.raises(UpstreamRefused) as refusal:
         await read(upstream_to(engine))
+
+    assert (refusal.value.status, refusal.value.body) == (429, b"slow ")
 
 
 async def test_generation_keeps_the_refusal_for_whoever_waits(nursery: trio.Nursery) -> None:

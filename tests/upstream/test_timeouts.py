@@ -36,6 +36,7 @@ from trioproxy.upstream import (
     UpstreamSilent,
     UpstreamUnreachable,
 )
+from trioproxy.upstream.upstream import REFUSAL_SECONDS
 
 FOR_EVER = 1e9
 """Seconds: for ever, and still an end to a test that waits in vain."""
@@ -116,18 +117,26 @@ async def test_answer_that_is_no_stream_has_one_deadline_for_all_of_it(
     assert trio.current_time() - called_at == 10
 
 
-async def test_refusal_that_never_ends_is_cut_at_the_deadline(
-    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+@pytest.mark.parametrize(
+    ("first_token", "body", "seconds"), [(10, b"no no ", 1 + REFUSAL_SECONDS), (2, b"no ", 2)]
+)
+async def test_refusal_that_never_ends_is_cut_soon(
+    first_token: float,
+    body: bytes,
+    seconds: float,
+    monkeypatch: pytest.MonkeyPatch,
+    autojump_clock: MockClock,
 ) -> None:
-    TimedAnswer([(4, b"no ")] * 99, head_after=1, status=503).install(monkeypatch)
-    upstream = Upstream("http://engine.test", timeouts=Timeouts(first_token=10, inter_token=5))
+    TimedAnswer([(0.75, b"no ")] * 99, head_after=1, status=503).install(monkeypatch)
+    timeouts = Timeouts(first_token=first_token, inter_token=5)
+    upstream = Upstream("http://engine.test", timeouts=timeouts)
     called_at = trio.current_time()
 
     with pytest.raises(UpstreamRefused) as refusal:
         await read(upstream)
 
-    assert (refusal.value.status, refusal.value.body) == (503, b"no no ")
-    assert trio.current_time() - called_at == 10
+    assert (refusal.value.status, refusal.value.body) == (503, body)
+    assert trio.current_time() - called_at == seconds
 
 
 @pytest.mark.parametrize("gap", [7.0, 119.0])

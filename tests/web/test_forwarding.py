@@ -251,6 +251,8 @@ async def test_an_upstream_that_does_not_answer_in_time_is_a_504() -> None:
         "/v1/a//b",
         "/v1/models#top",
         "/v1/completions?a#b",
+        "//v1/models",
+        "http://proxy//v1/models",
     ],
 )
 async def test_a_target_that_could_mean_something_else_upstream_is_refused(target: str) -> None:
@@ -259,6 +261,28 @@ async def test_a_target_that_could_mean_something_else_upstream_is_refused(targe
             head = await client.response_head()
 
         assert (head.status, service.upstream.calls) == (400, 0)
+        await assert_forwards(service)
+
+
+async def test_a_target_in_absolute_form_means_its_path() -> None:
+    async with open_scripted() as service, service.get("http://elsewhere/v1/models?a=b") as client:
+        call = await service.upstream.next_call()
+        await call.respond(200, JSON, body=b"{}")
+
+        assert (await client.response_head()).status == 200
+        assert call.target == b"/v1/models?a=b"
+
+
+async def test_a_websocket_handshake_is_refused() -> None:
+    upgrade = {
+        "connection": "Upgrade",
+        "upgrade": "websocket",
+        "sec-websocket-version": "13",
+        "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
+    }
+    async with open_scripted() as service:
+        async with service.get("/v1/models", headers=upgrade) as client:
+            assert (await client.response_head()).status in range(400, 500)
         await assert_forwards(service)
 
 

@@ -19,6 +19,8 @@ STRANGERS = [
     {},
     {"authorization": "Bearer bob"},
     {"x-api-key": "alice"},
+    {"api-key": "alice"},
+    {"x-goog-api-key": "alice"},
     ALICE | {"x-api-key": "a"},
 ]
 RUNNING = HALF_OF_EIGHT_THEN_SILENCE | {"x-linger": "30"}

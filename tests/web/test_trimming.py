@@ -80,15 +80,51 @@ async def test_a_client_of_the_api_that_comes_back_is_told_an_error_and_done() -
     assert_overtaken(events)
 
 
-async def test_a_client_of_the_api_that_joins_too_late_is_told_an_error_and_done() -> None:
+async def test_a_name_whose_generation_lost_its_beginning_is_gone() -> None:
     async with open_trimmed() as (service, generation_id, _):
         async with service.ask(headers={"x-generation-key": "k"}) as client:
             head = await client.response_head()
-            events = await read_events(client)
+            error = json.loads(await client.body())["error"]
 
-        assert ("join", generation_id) == (head.headers["x-cache"], head.headers["x-generation-id"])
-        assert_overtaken(events)
+        assert (head.status, error["code"]) == (410, "generation_expired")
         assert (await service.describe(generation_id))["state"] == "running"
+
+
+async def test_an_identical_call_that_comes_too_late_for_the_beginning_gets_its_own() -> None:
+    async with (
+        open_scripted(max_transcript=MAX_TRANSCRIPT, coalesce="identical") as service,
+        service.ask() as starter,
+    ):
+        first = await service.upstream.next_call()
+        await first.start()
+        await first.write(sse(*TOKENS))
+        await starter.response_head()
+        await service.wait_events(len(TOKENS))
+        async with service.ask() as client:
+            second = await service.upstream.next_call()
+            await second.start()
+            await second.finish(sse(b"1", b"[DONE]"))
+            head = await client.response_head()
+
+            assert head.headers["x-cache"] == "miss"
+            assert [event.data for event in await read_events(client)] == [b"1", b"[DONE]"]
+
+
+async def test_who_comes_back_after_a_told_error_is_told_an_error_again() -> None:
+    error = b'{"error":{"message":"out of memory"}}'
+    async with open_scripted() as service:
+        async with service.ask() as client:
+            call = await service.upstream.next_call()
+            await call.start()
+            await call.finish(sse(b"1", error))
+            await client.response_head()
+            last = [event.id for event in await read_events(client) if event.id][-1]
+        async with service.ask(headers={"last-event-id": last or ""}) as client:
+            await client.response_head()
+            again, done = await read_events(client)
+
+    assert json.loads(again.data)["error"]["code"] == "upstream_error"
+    assert done.data == b"[DONE]"
 
 
 def assert_overtaken(events: list[SseEvent]) -> None:

@@ -182,7 +182,6 @@ async def untyped(call: UpstreamCall) -> None:
     [
         (silent, 504, "upstream_timeout", "timeout"),
         (gone, 502, "upstream_broken", "broken"),
-        (reset_in_a_refusal, 502, "upstream_broken", "broken"),
         (without_http, 502, "upstream_broken", "broken"),
         (in_json, 502, "upstream_not_streaming", "not_a_stream"),
         (untyped, 502, "upstream_not_streaming", "not_a_stream"),
@@ -201,6 +200,16 @@ async def test_an_upstream_that_gives_no_stream_is_told_by_a_status(
         outcome = await service.outcome_of(head.headers["x-generation-id"])
         assert {"kind": "failed", "reason": reason} == outcome
         await assert_streams(service)
+
+
+async def test_a_refusal_that_breaks_off_keeps_its_status() -> None:
+    async with open_scripted() as service, service.ask() as client:
+        await reset_in_a_refusal(await service.upstream.next_call())
+        head = await client.response_head()
+
+        assert (head.status, await client.body()) == (500, b"because")
+        outcome = await service.outcome_of(head.headers["x-generation-id"])
+        assert outcome == {"kind": "failed", "reason": "refused"}
 
 
 async def assert_streams(service: ScriptedService) -> None:

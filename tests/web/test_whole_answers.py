@@ -165,6 +165,37 @@ async def test_who_comes_back_to_an_answer_gets_all_of_it() -> None:
     assert service.upstream.calls == 1
 
 
+async def test_an_answer_whose_beginning_is_gone_is_refused_not_cut() -> None:
+    async with open_scripted() as service:
+        async with service.ask(WHOLE) as client:
+            call = await service.upstream.next_call()
+            await call.start(200, JSON)
+            await call.finish(b"half and half")
+            generation_id = (await client.response_head()).headers["x-generation-id"]
+        service.proxy.hub.get(generation_id).transcript.clear()
+        again = await service.http.post(
+            COMPLETIONS,
+            content=json.dumps(WHOLE),
+            headers={"last-event-id": f"{generation_id}:1"},
+        )
+
+    assert (again.status_code, again.json()["error"]["code"]) == (410, "overtaken")
+
+
+async def test_readers_of_one_answer_share_its_bytes() -> None:
+    piece = b"x" * 60_000
+    async with open_scripted(coalesce="identical") as service, service.ask(WHOLE) as one:
+        call = await service.upstream.next_call()
+        await call.start(200, JSON)
+        async with service.ask(WHOLE) as other:
+            await service.wait_subscribers(2)
+            await call.finish(piece * 20)
+
+            answers = [await answer(client) for client in (one, other)]
+
+    assert [body for _, body in answers] == [piece * 20] * 2
+
+
 async def answer(client: RawClient) -> tuple[str, bytes]:
     """What a whole answer says of its sharing, and its body."""
     head = await client.response_head()

@@ -98,8 +98,9 @@ class Subscriber:
     def _take(self) -> Batch | None:
         if self.end is not None:
             return None
-        transcript = self.generation.transcript
-        if self.on_lag != "wait" and self.lag > self.max_lag:
+        generation, transcript = self.generation, self.generation.transcript
+        # Behind what has ended nobody falls any further, and its last event must not be skipped.
+        if self.on_lag != "wait" and self.lag > self.max_lag and generation.outcome is None:
             if self.on_lag == "evict":
                 self.evict("slow")
                 return None
@@ -107,7 +108,7 @@ class Subscriber:
         else:
             batch = transcript.read(self.cursor)
         if batch is None:
-            self.end = self.generation.outcome
+            self.end = generation.outcome
             return None
         if batch.events:
             self.cursor = batch.events[-1].seq

@@ -39,7 +39,8 @@ NOT_REQUESTED = frozenset(
 NOT_ANSWERED = frozenset({b"content-length", b"set-cookie", b"date", b"server"})
 """Set anew by our server, or meant for one client while the answer may go to many."""
 
-CREDENTIALS = frozenset({b"authorization", b"x-api-key"})
+CREDENTIALS = frozenset({b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"})
+"""Who asks, in the words of the APIs that are about: OpenAI, Anthropic, Azure, Google."""
 
 
 def request_headers(

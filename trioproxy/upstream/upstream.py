@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import httpx
@@ -12,13 +12,20 @@ import trio
 
 from trioproxy.fanout import Feed
 from trioproxy.upstream.call import Answer, open_call
-from trioproxy.upstream.errors import UpstreamNotStreaming, UpstreamRefused, UpstreamSilent
+from trioproxy.upstream.errors import (
+    UpstreamBroken,
+    UpstreamNotStreaming,
+    UpstreamRefused,
+    UpstreamSilent,
+)
 from trioproxy.upstream.feed import EventFeed, WholeFeed
 from trioproxy.upstream.request import UpstreamRequest
 from trioproxy.wire import Dialect
 
-MAX_REFUSAL_BYTES = 1024 * 1024
+MAX_REFUSAL_BYTES = 64 * 1024
 """An error answer is kept up to this size; what is longer is cut."""
+REFUSAL_SECONDS = 2.0
+"""An error answer is waited for so long, once its head is here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,8 +129,10 @@ class Upstream:
 
 
 async def _refusal_body(answer: Answer, deadline: float) -> bytes:
+    """What comes of a refusal's body, soon: the status is what counts, and must not wait for it."""
     body = bytearray()
-    with trio.CancelScope(deadline=deadline):
+    soon = min(deadline, trio.current_time() + REFUSAL_SECONDS)
+    with trio.CancelScope(deadline=soon), suppress(UpstreamBroken):
         async for chunk in answer:
             body += chunk
             if len(body) > MAX_REFUSAL_BYTES:

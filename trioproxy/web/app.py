@@ -35,7 +35,7 @@ def create_app(
     app.config["BODY_TIMEOUT"] = settings.body_timeout
     app.config["RESPONSE_TIMEOUT"] = None  # a stream lasts as long as it lasts
     app.register_error_handler(Exception, respond_to_error)
-    app.before_request(refuse_fragment)
+    app.before_request(refuse_odd_target)
     app.url_map.merge_slashes = False  # its redirect would name the wrong scheme behind a proxy
 
     generate = Generate(settings, hub, upstream)
@@ -61,8 +61,8 @@ def create_app(
     return app
 
 
-async def refuse_fragment() -> None:  # noqa: ASYNC124 - Quart runs what is not async in a thread
-    """A request's target has no fragment (RFC 9112, section 3.2); an upstream's URL would lose
-    it."""
-    if b"#" in current_request().target:
-        raise BadRequest("the target of a request must not contain #")
+async def refuse_odd_target() -> None:  # noqa: ASYNC124 - or Quart takes a thread
+    """Refuse a target that another server might read in another way (RFC 9112, section 3.2)."""
+    target = current_request().target
+    if b"#" in target or not target.startswith(b"/") or target.startswith(b"//"):
+        raise BadRequest("the target of a request must be a path with one / in front and no #")

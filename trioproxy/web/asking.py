@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from trioproxy.fanout import Mode
+from trioproxy.upstream import CREDENTIALS
 from trioproxy.web.connection import ProxyRequest
 from trioproxy.wire import BadRequest, Dialect
 
 Coalesce = Literal["explicit", "identical", "off"]
 
-CREDENTIAL_HEADERS = ("Authorization", "X-Api-Key")
 DIALECT_HEADERS = ("OpenAI-Organization", "OpenAI-Project", "OpenAI-Beta")
 MODES = ("replay", "live", "private")
 RESUME_PARAMETER = "last_event_id"
@@ -47,12 +47,13 @@ class Cursor:
 class Asking:
     """How a request wants its generation.
 
-    ``key`` is None where it must never be shared; ``shares`` says that one that runs already may
-    answer it.
+    ``key`` is None where it must never be shared, ``is_named`` where the client chose it itself;
+    ``shares`` says that one that runs already may answer it.
     """
 
     tenant: str
     key: Hashable | None
+    is_named: bool
     mode: Mode
     shares: bool
     linger: float
@@ -62,8 +63,9 @@ class Asking:
 def tenant_of(request: ProxyRequest) -> str:
     """Whoever holds the same credentials. Nobody else sees, joins or stops what is theirs."""
     digest = hashlib.sha256()
-    for name in CREDENTIAL_HEADERS:
-        digest.update(request.headers.get(name, "").encode("latin-1", "replace") + b"\0")
+    for name, value in sorted(request.header_pairs):
+        if name in CREDENTIALS:
+            digest.update(b"%b\0%b\0" % (name, value))
     return digest.hexdigest()
 
 
@@ -115,6 +117,7 @@ def make_asking(
     return Asking(
         tenant=tenant,
         key=key,
+        is_named=own_key is not None,
         mode=mode,
         shares=coalesce == "identical" or (coalesce == "explicit" and asked_to_share),
         linger=linger,

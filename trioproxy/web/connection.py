@@ -44,9 +44,12 @@ class ProxyRequest(TrioRequest):
 
     @property
     def target(self) -> bytes:
-        """Path and query as they came."""
-        query = self.scope["query_string"]
-        return self.scope["raw_path"] + (b"?" + query if query else b"")
+        """Path and query as they came; of the absolute form too (RFC 9112, section 3.2.2)."""
+        path: bytes = self.scope["raw_path"]
+        if path.lower().startswith((b"http://", b"https://")):
+            path = b"/" + b"".join(path.split(b"/", 3)[3:])
+        query: bytes = self.scope["query_string"]
+        return path + (b"?" + query if query else b"")
 
 
 class RequestConnection(TrioASGIHTTPConnection):

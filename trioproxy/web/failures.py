@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from quart import has_request_context
 from quart_trio.wrappers import TrioResponse as Response
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
@@ -81,8 +82,8 @@ def failure_of_end(end: Outcome | Evicted) -> Failure:
         return EVICTIONS[end.reason]
     if end.kind == "cancelled":
         return CANCELLATIONS.get(end.reason or "", CANCELLED)
-    if end.reason == "truncated":
-        return TRUNCATED
+    if end.reason in FAILURES:
+        return FAILURES[end.reason]
     return failure_of(end.error or SourceFailed("internal", "the upstream failed"))
 
 
@@ -108,18 +109,23 @@ EVICTIONS = {
     "limit": Failure(429, "rate_limit_error", "a limit was reached", "evicted_limit"),
     "draining": Failure(503, "server_error", "the proxy is shutting down: try again", "draining"),
 }
-TRUNCATED = Failure(
-    502,
-    "upstream_error",
-    "the upstream's stream ended before it was complete",
-    "upstream_truncated",
-)
+FAILURES = {
+    "truncated": Failure(
+        502,
+        "upstream_error",
+        "the upstream's stream ended before it was complete",
+        "upstream_truncated",
+    ),
+    "upstream_error": Failure(
+        502, "upstream_error", "the upstream reported an error in its stream", "upstream_error"
+    ),
+}
 
 
-def respond_to_error(error: Exception) -> Response:
+async def respond_to_error(error: Exception) -> Response:  # noqa: ASYNC124 - or Quart takes a thread
     """The response to a request that failed before its first byte, in the dialect of its route."""
     if isinstance(error, UpstreamRefused):
-        return upstream_response(error.status, error.headers, error.body)
+        return _respond_as_refused(error)
     failure = failure_of(error)
     if failure.status == 500:
         logger.error("a request crashed", exc_info=error)
@@ -133,12 +139,23 @@ def respond_to_end(end: Outcome | Evicted) -> Response:
     """The response to a request whose generation ended without completing, before its first
     byte."""
     if isinstance(end, Outcome) and isinstance(end.error, UpstreamRefused):
-        return respond_to_error(end.error)
+        return _respond_as_refused(end.error)
     return _respond(failure_of_end(end))
 
 
+def respond_to_gap(gap: Gap) -> Response:
+    """The response to a request whose answer can no longer be had from its start."""
+    return _respond(failure_of_gap(gap))
+
+
+def _respond_as_refused(error: UpstreamRefused) -> Response:
+    return upstream_response(error.status, error.headers, [error.body])
+
+
 def _respond(failure: Failure) -> Response:
-    dialect = dialect_for(current_request().path) or OPENAI_CHAT
+    # A WebSocket's handshake is no request to Quart, but is refused here too.
+    path = current_request().path if has_request_context() else ""
+    dialect = dialect_for(path) or OPENAI_CHAT
     response = Response(
         dialect.error_body(failure), failure.status, content_type="application/json"
     )

@@ -9,6 +9,7 @@ from quart_trio.wrappers import TrioResponse as Response
 
 from trioproxy.config import Settings
 from trioproxy.fanout import (
+    ExpiredGeneration,
     Generation,
     Hub,
     Outcome,
@@ -27,7 +28,7 @@ from trioproxy.web.asking import (
     tenant_of,
 )
 from trioproxy.web.connection import ProxyRequest, current_request
-from trioproxy.web.failures import Mismatch, respond_to_end
+from trioproxy.web.failures import Mismatch, respond_to_end, respond_to_gap
 from trioproxy.web.responses import upstream_response
 from trioproxy.web.streaming import STREAM_HEADERS, StreamBody
 from trioproxy.wire import Dialect, read_call, with_stream
@@ -120,13 +121,14 @@ class Generate:
 
 async def _whole(subscriber: Subscriber) -> Response:
     """The whole answer, as the upstream gave it, once it is complete."""
-    body = bytearray()
+    pieces: list[bytes] = []  # the transcript's own: however many readers, they are there once
     async for batch in subscriber:
-        for event in batch.events:
-            body += event.data
+        if batch.gap is not None:
+            return respond_to_gap(batch.gap)
+        pieces += [event.data for event in batch.events]
     head, end = subscriber.generation.head, subscriber.end
     if isinstance(head, Head) and isinstance(end, Outcome) and end.kind == "completed":
-        return upstream_response(head.status, head.headers, bytes(body))
+        return upstream_response(head.status, head.headers, pieces)
     assert end is not None
     return respond_to_end(end)
 
@@ -165,6 +167,12 @@ def key_to_join(hub: Hub, asking: Asking) -> Hashable | None:
     if not asking.shares:
         return None
     _check_same(running, asking)
+    if asking.mode == "replay" and running.transcript.first > 1:
+        # It cannot be had from its start any more. A call of its own can; but not under a name that
+        # is taken.
+        if asking.is_named:
+            raise ExpiredGeneration(f"the beginning of {running.id} is no longer held")
+        return None
     return asking.key
 
 

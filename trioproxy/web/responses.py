@@ -13,10 +13,11 @@ def json_response(value: object, status: int = 200) -> Response:
     return Response(msgspec.json.encode(value), status, content_type="application/json")
 
 
-def upstream_response(status: int, headers: HeaderPairs, body: bytes) -> Response:
-    """The upstream's own answer, less what described its connection to us."""
-    response = Response(body, status)
+def upstream_response(status: int, headers: HeaderPairs, pieces: list[bytes]) -> Response:
+    """The upstream's own answer, less what described its connection to us. Nothing is copied."""
+    response = Response(pieces, status)
     copy_headers(response, answer_headers(headers))
+    response.headers["Content-Length"] = str(sum(map(len, pieces)))
     return response
 
 

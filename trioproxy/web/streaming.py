@@ -55,6 +55,8 @@ class StreamBody(ResponseBody):
         self._heartbeat = heartbeat
         self._tell_gap = tell_gap
         self._ended = False
+        self._resumed_after = subscriber.cursor
+        self._delivered = 0
 
     async def __aenter__(self) -> StreamBody:
         return self
@@ -82,6 +84,8 @@ class StreamBody(ResponseBody):
         return self._dialect.heartbeat
 
     def _frames(self, batch: Batch) -> bytes:
+        if batch.events:
+            self._delivered = batch.events[-1].seq
         if batch.gap is None:
             return batch.render(self._render)
         if self._tell_gap is not None:
@@ -90,11 +94,14 @@ class StreamBody(ResponseBody):
         return self._encode(self._dialect.failure(failure_of_gap(batch.gap)))
 
     def _farewell(self, end: Outcome | Evicted | None) -> bytes:
-        """What is still to be said after the last event: nothing where the stream itself has
-        said it."""
-        if end is None or (isinstance(end, Outcome) and end.kind == "completed"):
+        """What is still to be said: nothing where the last event has said it to this client."""
+        if end is None:
             return b""
-        if isinstance(end, Outcome) and end.told:
+        last = self._subscriber.generation.transcript.last
+        if isinstance(end, Outcome) and end.kind == "completed":
+            has_read_last = last in (self._delivered, self._resumed_after)
+            return b"" if has_read_last else self._encode(self._dialect.closing)
+        if isinstance(end, Outcome) and end.told and self._delivered == last:
             return self._encode(self._dialect.closing)
         return self._encode(self._dialect.failure(failure_of_end(end)))
 
