@@ -23,7 +23,15 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
-__all__ = ["SETTINGS", "ConfigError", "Setting", "Settings", "load_settings", "parse_address"]
+__all__ = [
+    "SETTINGS",
+    "Coalesce",
+    "ConfigError",
+    "Setting",
+    "Settings",
+    "load_settings",
+    "parse_address",
+]
 
 _PREFIX = "TRIOPROXY_"
 _CONFIG_VARIABLE = "TRIOPROXY_CONFIG"
@@ -106,6 +114,9 @@ _Key = Annotated[str, Meta(pattern=r"^[!-~]+\Z")]
 _Switch = Annotated[bool, Meta(extra={"form": _SWITCH})]
 
 
+Coalesce = Literal["explicit", "identical", "off"]
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What an operator can choose. Times are in seconds, sizes in bytes; `repr` masks the secret.
 
@@ -146,7 +157,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         ),
     ] = None
     coalesce: Annotated[
-        Literal["explicit", "identical", "off"],
+        Coalesce,
         Meta(
             description="Which requests share a generation: those that ask to (explicit), "
             "all identical ones in flight (identical), none (off)."

@@ -90,8 +90,7 @@ class Server:
         sockets = self._config.create_sockets()
         opened: list[trio.socket.SocketType] = []
         for socket in sockets.secure_sockets + sockets.insecure_sockets:
-            if socket.family != stdlib_socket.AF_UNIX:
-                _notice_dead_peers(socket, self._write_timeout)
+            _notice_dead_peers(socket, self._write_timeout)
             socket.listen(self._config.backlog)
             self.binds.append(f"{scheme}://{repr_socket_addr(socket.family, socket.getsockname())}")
             opened.append(trio.socket.from_stdlib_socket(socket))

@@ -53,7 +53,9 @@ class EventFeed:
         further use.
         """
         while not self._ended:
-            chunk = await self._next_chunk()
+            chunk = await _next_chunk(
+                self._answer, self._deadline, "the upstream sent no event for too long"
+            )
             try:
                 messages = self._parser.feed(chunk) if chunk else self._finish()
             except EventTooLarge as error:
@@ -62,14 +64,6 @@ class EventFeed:
                 self._deadline = trio.current_time() + self._inter_token_timeout
                 return [self._arrival(message) for message in messages]
         raise StopAsyncIteration
-
-    async def _next_chunk(self) -> bytes:
-        """The next bytes of the body, b"" at its end."""
-        try:
-            with trio.fail_at(self._deadline):
-                return await anext(self._answer, b"")
-        except trio.TooSlowError:
-            raise UpstreamSilent("the upstream sent no event for too long") from None
 
     def _finish(self) -> list[Message]:
         # A last event that lacks its blank line is discarded by the standard. If it is the terminal
@@ -100,10 +94,17 @@ class WholeFeed:
         """The next piece. Raises :class:`UpstreamSilent`, :class:`UpstreamBroken`."""
         if self._ended:
             raise StopAsyncIteration
-        try:
-            with trio.fail_at(self._deadline):
-                chunk = await anext(self._answer, b"")
-        except trio.TooSlowError:
-            raise UpstreamSilent("the upstream did not finish its answer in time") from None
+        chunk = await _next_chunk(
+            self._answer, self._deadline, "the upstream did not finish its answer in time"
+        )
         self._ended = not chunk
         return [Arrival(None, chunk, None if chunk else COMPLETED)]
+
+
+async def _next_chunk(answer: Answer, deadline: float, complaint: str) -> bytes:
+    """The next bytes of the body, b"" at its end; :class:`UpstreamSilent` at the deadline."""
+    try:
+        with trio.fail_at(deadline):
+            return await anext(answer, b"")
+    except trio.TooSlowError:
+        raise UpstreamSilent(complaint) from None

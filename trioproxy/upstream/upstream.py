@@ -51,7 +51,6 @@ class Upstream:
         trust_env: bool = False,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        self.url = url
         self.timeouts = timeouts or Timeouts()
         self.max_event_bytes = max_event_bytes
         self.open_calls = 0

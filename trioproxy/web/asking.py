@@ -6,14 +6,12 @@ import hashlib
 import math
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Literal
 
+from trioproxy.config import Coalesce
 from trioproxy.fanout import Mode
 from trioproxy.upstream import CREDENTIALS
 from trioproxy.web.connection import ProxyRequest
 from trioproxy.wire import BadRequest, Dialect
-
-Coalesce = Literal["explicit", "identical", "off"]
 
 DIALECT_HEADERS = ("OpenAI-Organization", "OpenAI-Project", "OpenAI-Beta")
 MODES = ("replay", "live", "private")
@@ -71,28 +69,6 @@ def tenant_of(request: ProxyRequest) -> str:
 
 def read_asking(
     request: ProxyRequest,
-    dialect: Dialect,
-    body: bytes,
-    *,
-    streamed: bool,
-    coalesce: Coalesce,
-    linger: float,
-) -> Asking:
-    """Read the headers that speak to the proxy. Raises :class:`~trioproxy.wire.BadRequest`."""
-    return make_asking(
-        request,
-        request.path,
-        dialect,
-        body,
-        streamed=streamed,
-        coalesce=coalesce,
-        mode=request.headers.get("X-Fanout"),
-        linger=_read_linger(request.headers.get("X-Linger"), linger),
-    )
-
-
-def make_asking(
-    request: ProxyRequest,
     path: str,
     dialect: Dialect,
     body: bytes,
@@ -102,7 +78,10 @@ def make_asking(
     mode: str | None,
     linger: float,
 ) -> Asking:
-    """Work out key and mode. ``mode`` is what the request said, None if nothing."""
+    """Work out key and mode, of what the request said: ``mode`` is None if it said nothing.
+
+    Raises :class:`~trioproxy.wire.BadRequest`.
+    """
     if mode is not None and mode not in MODES:
         raise BadRequest(f"the mode must be one of {', '.join(MODES)}, not {mode!r}", "mode")
     tenant = tenant_of(request)
@@ -159,7 +138,10 @@ def _fingerprint(request: ProxyRequest, path: str, body: bytes, streamed: bool) 
     return digest.digest()
 
 
-def _read_linger(text: str | None, default: float) -> float:
+def read_linger(request: ProxyRequest, default: float) -> float:
+    """How long, in seconds, the request wants its generation to linger. Raises
+    :class:`~trioproxy.wire.BadRequest`."""
+    text = request.headers.get("X-Linger")
     if text is None:
         return default
     try:

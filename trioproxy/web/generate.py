@@ -25,6 +25,7 @@ from trioproxy.web.asking import (
     query_without_cursor,
     read_asking,
     read_cursor,
+    read_linger,
     tenant_of,
 )
 from trioproxy.web.connection import ProxyRequest, current_request
@@ -53,11 +54,13 @@ class Generate:
             body = with_stream(body)
         asking = read_asking(
             request,
+            request.path,
             dialect,
             body,
             streamed=streamed,
             coalesce=self._settings.coalesce,
-            linger=self._settings.linger,
+            mode=request.headers.get("X-Fanout"),
+            linger=read_linger(request, self._settings.linger),
         )
         cursor = read_cursor(request)
         if cursor is None:

@@ -8,7 +8,7 @@ from quart_trio.wrappers import TrioResponse as Response
 from trioproxy.config import Settings
 from trioproxy.fanout import Gap, Generation, Hub, Mode
 from trioproxy.upstream import Upstream
-from trioproxy.web.asking import check_linger, make_asking, read_cursor, tenant_of
+from trioproxy.web.asking import check_linger, read_asking, read_cursor, tenant_of
 from trioproxy.web.connection import ProxyRequest, current_request
 from trioproxy.web.failures import Mismatch
 from trioproxy.web.generate import find_for, key_to_join, origin_of, source_of
@@ -57,7 +57,7 @@ class Generations:
         elif not call.stream:
             raise BadRequest("a generation that is read later must stream", "body.stream")
         linger = creation.linger
-        asking = make_asking(
+        asking = read_asking(
             request,
             creation.path,
             dialect,
