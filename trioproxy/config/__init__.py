@@ -1,0 +1,25 @@
+"""Every setting of the proxy, in one typed place, and the three places it may be given in.
+
+`Settings` is the whole of it: a field's annotation holds its description, its unit and its bounds,
+and nothing else repeats them. `SETTINGS` is the table read off those fields; the command line's
+options and their help are generated from it.
+
+A setting called `write_timeout` is written `--write-timeout` on the command line,
+`TRIOPROXY_WRITE_TIMEOUT` in the environment, and `write_timeout = 30` at the top level of a TOML
+file. The command line wins over the environment, the environment over the file, the file over the
+default. Every value that is given is checked, also one that another overrides, and an error names
+the setting as its author wrote it.
+"""
+
+from trioproxy.config.loading import ConfigError, load_settings
+from trioproxy.config.settings import SETTINGS, Coalesce, Setting, Settings, parse_address
+
+__all__ = [
+    "SETTINGS",
+    "Coalesce",
+    "ConfigError",
+    "Setting",
+    "Settings",
+    "load_settings",
+    "parse_address",
+]
