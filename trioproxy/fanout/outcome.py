@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Kind = Literal["completed", "failed", "cancelled"]
+EvictionReason = Literal["slow", "limit", "draining"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Outcome:
 class Evicted:
     """Why one subscriber was sent away. The generation goes on without it."""
 
-    reason: Literal["slow", "limit", "draining"]
+    reason: EvictionReason
 
 
 COMPLETED = Outcome("completed")

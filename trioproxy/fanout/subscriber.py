@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import trio
 
 from trioproxy.fanout.event import Batch
-from trioproxy.fanout.outcome import Evicted, Outcome
+from trioproxy.fanout.outcome import Evicted, EvictionReason, Outcome
 
 if TYPE_CHECKING:
     from trioproxy.fanout.generation import Generation
@@ -57,7 +57,7 @@ class Subscriber:
         handed."""
         return self.generation.transcript.position - max(self._position, self._floor)
 
-    def evict(self, reason: Literal["slow", "limit", "draining"]) -> None:
+    def evict(self, reason: EvictionReason) -> None:
         """Send this subscriber away: its iteration stops at once with ``end == Evicted(reason)``.
 
         The generation goes on. Does nothing to a subscriber that has its end already.

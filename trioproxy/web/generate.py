@@ -12,6 +12,7 @@ from trioproxy.fanout import (
     ExpiredGeneration,
     Generation,
     Hub,
+    OnLag,
     Outcome,
     Source,
     Subscriber,
@@ -26,7 +27,6 @@ from trioproxy.web.asking import (
     read_asking,
     read_cursor,
     read_linger,
-    tenant_of,
 )
 from trioproxy.web.connection import ProxyRequest, current_request
 from trioproxy.web.failures import Mismatch, respond_to_end, respond_to_gap
@@ -89,7 +89,7 @@ class Generate:
                 ),
                 mode=asking.mode,
                 linger=asking.linger,
-                on_lag=self._settings.on_lag if asking.origin.streamed else "wait",
+                on_lag=self._on_lag(asking),
                 when_full="trim" if asking.origin.streamed else "fail",
                 tenant=asking.tenant,
                 origin=asking.origin,
@@ -99,16 +99,20 @@ class Generate:
     def _resume(self, request: ProxyRequest, asking: Asking, cursor: Cursor) -> Subscriber:
         if cursor.generation_id is None:
             raise UnknownGeneration("the event id names no generation")
-        generation = find_for(self._hub, request, cursor.generation_id)
+        generation = find_for(self._hub, asking.tenant, cursor.generation_id)
         _check_same(generation, asking)
         return request.exit_stack.enter_context(
             self._hub.subscribe(
                 generation.id,
                 after=cursor.seq if asking.origin.streamed else None,
                 linger=asking.linger,
-                on_lag=self._settings.on_lag if asking.origin.streamed else "wait",
+                on_lag=self._on_lag(asking),
             )
         )
+
+    def _on_lag(self, asking: Asking) -> OnLag:
+        # A whole answer is gathered as it comes: nobody can be too slow for it.
+        return self._settings.on_lag if asking.origin.streamed else "wait"
 
     async def _stream(self, subscriber: Subscriber, dialect: Dialect) -> Response:
         """The head, as soon as the upstream's has come; without it, after ``commit_after``
@@ -150,10 +154,10 @@ def source_of(
     return upstream.stream(call, origin.dialect) if origin.streamed else upstream.whole(call)
 
 
-def find_for(hub: Hub, request: ProxyRequest, generation_id: str) -> Generation:
+def find_for(hub: Hub, tenant: str, generation_id: str) -> Generation:
     """The generation with this id, if it is this tenant's; to everyone else there is none."""
     generation = hub.get(generation_id)
-    if generation.tenant != tenant_of(request):
+    if generation.tenant != tenant:
         raise UnknownGeneration(f"there is no generation {generation_id}")
     return generation
 
@@ -161,8 +165,9 @@ def find_for(hub: Hub, request: ProxyRequest, generation_id: str) -> Generation:
 def key_to_join(hub: Hub, asking: Asking) -> Hashable | None:
     """The key to join or start under; None for a call that nobody else can find.
 
-    A request that did not ask to share leaves a running twin alone. Raises :class:`Mismatch` where
-    a client's own key is in use for something else.
+    A request that did not ask to share leaves a running twin alone. Where a client's own key is in
+    use, raises :class:`Mismatch` if for something else, and
+    :class:`~trioproxy.fanout.ExpiredGeneration` if its beginning is wanted and no longer held.
     """
     running = hub.find(asking.key)
     if running is None:

@@ -80,18 +80,20 @@ class Generations:
         return response
 
     async def show(self, generation_id: str) -> Response:
-        return json_response(describe(find_for(self._hub, current_request(), generation_id)))
+        return json_response(
+            describe(find_for(self._hub, tenant_of(current_request()), generation_id))
+        )
 
     async def stop(self, generation_id: str) -> Response:
         """End it for everyone. One that has ended is left as it is."""
-        generation = find_for(self._hub, current_request(), generation_id)
+        generation = find_for(self._hub, tenant_of(current_request()), generation_id)
         generation.cancel("stopped")
         return json_response(describe(generation))
 
     async def events(self, generation_id: str) -> Response:
         """Read it: from the start, from an event on, or (``?mode=live``) from now on."""
         request = current_request()
-        generation = find_for(self._hub, request, generation_id)
+        generation = find_for(self._hub, tenant_of(request), generation_id)
         if not origin_of(generation).streamed:
             raise Mismatch(f"{generation.id} is no stream of events: its answer comes whole")
         after, mode = _read_after(request, generation), _read_mode(request)
