@@ -69,6 +69,11 @@ class Connection:
         self._nursery: trio.Nursery
         self._protocol: Http11 | None = None
 
+    @property
+    def peer(self) -> tuple[str, int] | None:
+        """The client's address; None where its kind of socket has none."""
+        return parse_socket_addr(self._client.socket.family, self._client.socket.getpeername())
+
     def close_if_idle(self) -> None:
         """End the connection if no request is under way; nothing is lost then."""
         if self._protocol is None:  # still shaking hands
@@ -107,7 +112,7 @@ class Connection:
             cast(TaskGroup, self),  # the two methods of it that HTTP/1.1 uses
             ConnectionState({}),
             self._ssl_context is not None,
-            parse_socket_addr(socket.family, socket.getpeername()),
+            self.peer,
             parse_socket_addr(socket.family, socket.getsockname()),
             self._send,
         )

@@ -39,3 +39,4 @@ class Inbox:
     def close(self) -> None:
         """The application takes nothing more: who waits to put is let go."""
         self._take.close()
+        self._put.close()

@@ -6,12 +6,14 @@ import gc
 import signal
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import trio
 from hypercorn.config import Config
 
 from trioproxy.config import Settings
 from trioproxy.fanout import Hub, Limits, open_hub
+from trioproxy.serving.listening import Listen, listen
 from trioproxy.serving.server import Server, open_server
 from trioproxy.upstream import Timeouts, Upstream
 from trioproxy.web import create_app
@@ -59,9 +61,13 @@ class Proxy:
 
 
 @asynccontextmanager
-async def open_proxy(settings: Settings, *, upstream_url: str) -> AsyncGenerator[Proxy]:
+async def open_proxy(
+    settings: Settings, *, upstream_url: str, listen_on: Listen | None = None
+) -> AsyncGenerator[Proxy]:
     """Listen and serve for the length of the block. Leaving ends everything at once; see
     :meth:`Proxy.shutdown`.
+
+    Clients come in where ``settings.bind`` says, or by ``listen_on`` (a network in memory).
 
     Raises :exc:`OSError`, in a group as all that leaves a nursery, where the address cannot be
     bound.
@@ -86,9 +92,9 @@ async def open_proxy(settings: Settings, *, upstream_url: str) -> AsyncGenerator
     )
     async with open_hub(limits) as hub:
         app = create_app(settings, hub, upstream, count_connections=lambda: len(server.connections))
-        async with open_server(
-            app, _server_config(settings), write_timeout=settings.write_timeout
-        ) as server:
+        config = _server_config(settings)
+        listen_on = listen_on or partial(listen, config, write_timeout=settings.write_timeout)
+        async with open_server(app, config, listen_on) as server:
             yield Proxy(settings, hub, upstream, server)
 
 

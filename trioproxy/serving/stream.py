@@ -5,12 +5,54 @@ from __future__ import annotations
 import contextlib
 import socket as stdlib_socket
 import struct
+from typing import Any, Protocol
 
 import trio
 
 ABORT = struct.pack("ii", 1, 0)
 """SO_LINGER on, with zero seconds: closing sends RST and drops what the kernel holds for the
 peer."""
+
+
+class ClientSocket(Protocol):
+    """What a :class:`ClientStream` needs of a socket: a part of the standard library's non-blocking
+    one, and two ways to wait.
+
+    Those two raise :exc:`trio.ClosedResourceError` when the socket is closed meanwhile; if
+    cancelled, nothing has changed.
+    """
+
+    @property
+    def family(self) -> int: ...
+    def fileno(self) -> int: ...
+    def getsockname(self) -> Any: ...
+    def getpeername(self) -> Any: ...
+    def send(self, data: memoryview, /) -> int: ...
+    def recv(self, max_bytes: int, /) -> bytes: ...
+    def setsockopt(self, level: int, option: int, value: bytes, /) -> None: ...
+    def shutdown(self, how: int, /) -> None: ...
+    def close(self) -> None: ...
+    async def wait_readable(self) -> None: ...
+    async def wait_writable(self) -> None: ...
+
+
+class KernelSocket(stdlib_socket.socket):
+    """The kernel's socket, as a :class:`ClientSocket`. Takes the file descriptor over."""
+
+    def __init__(self, fileno: int) -> None:
+        super().__init__(fileno=fileno)
+        self.setblocking(False)
+
+    async def wait_readable(self) -> None:
+        await trio.lowlevel.wait_readable(self)
+
+    async def wait_writable(self) -> None:
+        await trio.lowlevel.wait_writable(self)
+
+    def close(self) -> None:
+        if self.fileno() >= 0:
+            trio.lowlevel.notify_closing(self)
+        super().close()
 
 
 class ClientStream(trio.abc.Stream):
@@ -24,8 +66,7 @@ class ClientStream(trio.abc.Stream):
     pay for a deadline that it does not need.
     """
 
-    def __init__(self, socket: stdlib_socket.socket, *, write_timeout: float) -> None:
-        socket.setblocking(False)
+    def __init__(self, socket: ClientSocket, *, write_timeout: float) -> None:
         self.socket = socket
         self.write_timeout = write_timeout
 
@@ -41,7 +82,7 @@ class ClientStream(trio.abc.Stream):
             try:
                 while sent < len(view):
                     with trio.fail_after(self.write_timeout):
-                        await trio.lowlevel.wait_writable(self.socket)
+                        await self.socket.wait_writable()
                     sent += self._send_nowait(view[sent:])
             except trio.TooSlowError as error:
                 self.kill()
@@ -53,7 +94,7 @@ class ClientStream(trio.abc.Stream):
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until the socket accepts bytes. If cancelled, nothing has changed."""
         self._check_open()
-        await trio.lowlevel.wait_writable(self.socket)
+        await self.socket.wait_writable()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Read what is there, b"" at the end of the client's side. If cancelled, nothing was read.
@@ -63,7 +104,7 @@ class ClientStream(trio.abc.Stream):
         """
         while True:
             self._check_open()
-            await trio.lowlevel.wait_readable(self.socket)
+            await self.socket.wait_readable()
             try:
                 return self.socket.recv(max_bytes or 65536)
             except BlockingIOError:
@@ -85,9 +126,7 @@ class ClientStream(trio.abc.Stream):
 
     def close(self) -> None:
         """Close at once; what was written is still delivered by the kernel. Idempotent."""
-        if self.socket.fileno() >= 0:
-            trio.lowlevel.notify_closing(self.socket)
-            self.socket.close()
+        self.socket.close()
 
     async def aclose(self) -> None:
         """:meth:`close`, and a checkpoint."""

@@ -57,7 +57,7 @@ class Upstream:
         self._trust_env = trust_env
         self._base_url = httpx.URL(url)
         # One context for all calls: loading the certificate store costs more than a call does.
-        self._ssl_context = ssl_context or httpx.create_ssl_context(trust_env=trust_env)
+        self._ssl_context = ssl_context or _ssl_context_for(self._base_url, trust_env)
 
     @asynccontextmanager
     async def stream(self, request: UpstreamRequest, dialect: Dialect) -> AsyncGenerator[Feed]:
@@ -125,6 +125,12 @@ class Upstream:
 
     def _count_closed(self) -> None:
         self.open_calls -= 1
+
+
+def _ssl_context_for(base_url: httpx.URL, trust_env: bool) -> ssl.SSLContext:
+    if base_url.scheme == "http" and not trust_env:
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # never used, and trusts nobody
+    return httpx.create_ssl_context(trust_env=trust_env)
 
 
 async def _refusal_body(answer: Answer, deadline: float) -> bytes:
