@@ -209,3 +209,18 @@ async def test_an_end_is_not_replaced_by_a_later_one() -> None:
             subscriber.evict("slow")
 
             assert await end_of(subscriber) == [COMPLETED] * 3
+
+
+async def test_who_has_read_the_last_event_sees_one_end_though_the_hub_closes() -> None:
+    source = ScriptedSource()
+    source.complete(b"1")
+    async with open_hub() as hub:
+        with hub.join("key", source) as subscriber:
+            batch = await anext(subscriber)
+            assert [event.data for event in batch.events] == [b"1", b"[DONE]"]
+
+            hub.close()
+            await subscriber.generation.wait_opened()
+
+            assert await anext(subscriber, None) is None
+            assert subscriber.end == COMPLETED

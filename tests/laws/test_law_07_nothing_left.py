@@ -9,7 +9,6 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from tests.support.baseline import Baseline
 from tests.support.reading import Reading
 from tests.support.source import DONE, ScriptedSource
 from tests.support.stepping import AtStep
@@ -22,6 +21,7 @@ from trioproxy.fanout import (
     grace,
     open_hub,
 )
+from trioproxy.testing import TaskCensus
 
 
 def still_entering() -> ScriptedSource:
@@ -74,13 +74,12 @@ async def test_nothing_is_left_when_the_last_reader_is_gone(
 ) -> None:
     source = phase()
     async with open_hub() as hub:
-        baseline = Baseline()
-        with hub.join("key", source, linger=linger):
+        with TaskCensus():
+            with hub.join("key", source, linger=linger):
+                await wait_all_tasks_blocked()
+            await trio.sleep(linger + 2)
             await wait_all_tasks_blocked()
-        await trio.sleep(linger + 2)
-        await wait_all_tasks_blocked()
 
-        await baseline.settled(within=0)
         assert not source.is_open
         assert list(hub.running) == []
         assert len(hub.retained) == 1
@@ -93,13 +92,12 @@ async def test_readers_that_vanish_one_by_one_leave_nothing(autojump_clock: Mock
 
     sources = [ScriptedSource() for _ in range(100)]
     async with open_hub() as hub:
-        baseline = Baseline()
-        async with trio.open_nursery() as crowd:
-            for number, source in enumerate(sources):
-                crowd.start_soon(read_for, number % 7, source)
-        await wait_all_tasks_blocked()
+        with TaskCensus():
+            async with trio.open_nursery() as crowd:
+                for number, source in enumerate(sources):
+                    crowd.start_soon(read_for, number % 7, source)
+            await wait_all_tasks_blocked()
 
-        await baseline.settled(within=0)
         assert [source for source in sources if source.is_open] == []
         assert list(hub.running) == []
 
@@ -111,15 +109,14 @@ async def test_closing_the_hub_leaves_nothing_and_tells_every_reader() -> None:
 
     sources = [ScriptedSource(), ScriptedSource(entering=trio.sleep_forever)]
     readings = [Reading(), Reading()]
-    baseline = Baseline()
-    async with trio.open_nursery() as readers:
-        async with open_hub() as hub:
-            for key, source, reading in zip("ab", sources, readings, strict=True):
-                readers.start_soon(read, key, source, reading)
-            await wait_all_tasks_blocked()
+    with TaskCensus():
+        async with trio.open_nursery() as readers:
+            async with open_hub() as hub:
+                for key, source, reading in zip("ab", sources, readings, strict=True):
+                    readers.start_soon(read, key, source, reading)
+                await wait_all_tasks_blocked()
 
-        assert [source.is_open for source in sources] == [False, False]
-    await baseline.settled(within=0)
+            assert [source.is_open for source in sources] == [False, False]
 
     assert [reading.end for reading in readings] == [cancelled("shutdown")] * 2
 
@@ -160,12 +157,11 @@ async def test_an_owner_that_is_cancelled_takes_its_hub_along() -> None:
             await trio.sleep_forever()
 
     source = ScriptedSource()
-    baseline = Baseline()
-    async with trio.open_nursery() as outside:
-        lingering = await outside.start(keep_a_hub)
-        await wait_all_tasks_blocked()
-        outside.cancel_scope.cancel()
-    await baseline.settled(within=0)
+    with TaskCensus():
+        async with trio.open_nursery() as outside:
+            lingering = await outside.start(keep_a_hub)
+            await wait_all_tasks_blocked()
+            outside.cancel_scope.cancel()
 
     assert not source.is_open
     assert lingering.outcome == cancelled("shutdown")
@@ -179,10 +175,8 @@ async def test_an_owner_that_crashes_takes_its_hub_along() -> None:
             raise ValueError("a bug in the server")
 
     source = ScriptedSource()
-    baseline = Baseline()
-    with pytest.raises(ExceptionGroup) as crash:
+    with TaskCensus(), pytest.raises(ExceptionGroup) as crash:
         await keep_a_hub()
-    await baseline.settled(within=0)
 
     assert crash.group_contains(ValueError, match="a bug in the server")
     assert not source.is_open
@@ -230,15 +224,13 @@ class Life:
     ],
 )
 async def test_a_cancellation_at_any_step_leaves_nothing(cut: Callable[[Life], None]) -> None:
-    baseline = Baseline()
     steps, reached = 0, True
     while reached:
         steps += 1
         life = Life()
-        with AtStep(steps, lambda life=life: cut(life)) as instant:
+        with TaskCensus(), AtStep(steps, lambda life=life: cut(life)) as instant:
             await life.run()
 
-        await baseline.settled(within=0)
         assert not life.source.is_open
         assert life.hub is None or list(life.hub.running) == []
         reached = instant.was_reached

@@ -19,11 +19,14 @@ HOME = PACKAGE / "fanout" / "cleanup.py"
 
 
 def shields(code: str) -> Iterator[ast.Call | ast.stmt]:
-    """Every call that is given a ``shield`` and every assignment to an attribute of that name."""
+    """Every call that is given a ``shield`` and every assignment to an attribute of that name, but
+    the taking away of one."""
     for node in ast.walk(ast.parse(code)):
         match node:
             case ast.Call(keywords=keywords) if any(word.arg == "shield" for word in keywords):
                 yield node
+            case ast.Assign(value=ast.Constant(value=False)):
+                pass
             case ast.Assign(targets=targets) if any(map(_is_shield, targets)):
                 yield node
             case ast.AnnAssign(target=target) | ast.AugAssign(target=target) if _is_shield(target):
@@ -45,6 +48,7 @@ def _is_shield(target: ast.expr) -> bool:
         ("with trio.move_on_after(5, shield=True): pass", 1),
         ("scope = CancelScope(shield=is_urgent)", 1),
         ("nursery.cancel_scope.shield = True", 1),
+        ("nursery.cancel_scope.shield = False", 0),
         ("a.shield, b = True, False", 1),
         ("scope.shield |= True", 1),
         ("with trio.CancelScope(deadline=5): pass", 0),

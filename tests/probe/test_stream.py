@@ -12,9 +12,9 @@ import pytest
 import trio
 from rich.console import Console
 
-from tests.support.baseline import Baseline
 from trioproxy.probe import Ending, Report, exit_code, probe, verdict
 from trioproxy.simulator import EngineSettings, SimulatedEngine, open_engine
+from trioproxy.testing import TaskCensus
 
 CHAT_BODY = b'{"messages": [{"role": "user", "content": "Hi"}], "stream": true, "max_tokens": 8}'
 EVENT = b'data: {"choices": [{"text": "x"}]}\n\n'
@@ -219,15 +219,15 @@ async def test_streams_run_side_by_side(engine: SimulatedEngine) -> None:
 
 
 async def test_cancelling_closes_every_connection(engine: SimulatedEngine) -> None:
-    baseline = Baseline()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(partial(probe, engine.url, headers={"x-sim-rate": "1"}, count=3))
-        await engine.wait_until(lambda stats: stats.active == 3)
-        nursery.cancel_scope.cancel()
+    with TaskCensus() as census:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(probe, engine.url, headers={"x-sim-rate": "1"}, count=3))
+            await engine.wait_until(lambda stats: stats.active == 3)
+            nursery.cancel_scope.cancel()
 
-    with trio.fail_after(1):
-        await engine.wait_until(lambda stats: stats.aborted == 3)
-    await baseline.settled()
+        with trio.fail_after(1):
+            await engine.wait_until(lambda stats: stats.aborted == 3)
+        await census.settled()
 
 
 async def test_a_proxy_in_the_environment_is_not_used(

@@ -10,12 +10,14 @@ import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import trio
 from hypercorn.config import Config
 from trio.testing import wait_all_tasks_blocked
 
+from trioproxy.serving.listening import listen
 from trioproxy.serving.server import Server, open_server
 
 Message = dict[str, Any]
@@ -115,7 +117,8 @@ async def open_app(
     settings.alpn_protocols = ["http/1.1"]
     for name, value in config.items():
         setattr(settings, name, value)
-    async with open_server(app, settings, write_timeout=write_timeout) as server:  # pyright: ignore[reportArgumentType]
+    listen_on = partial(listen, settings, write_timeout=write_timeout)
+    async with open_server(app, settings, listen_on) as server:  # pyright: ignore[reportArgumentType]
         await wait_all_tasks_blocked()  # so that a census of the tasks finds all of the server's
         yield server
 

@@ -13,13 +13,13 @@ from trio.testing import wait_all_tasks_blocked
 
 from tests.serving.apps import Message
 from tests.serving.proxies import PATH, STREAM, open_simulated
-from tests.support.baseline import Baseline
 from tests.support.rawhttp import open_client, post_stream
 from tests.support.source import ScriptedSource
 from tests.support.stepping import AtStep
 from trioproxy.config import Settings
 from trioproxy.fanout import Hub, cancelled, open_hub
 from trioproxy.simulator import EngineSettings, SimulatedEngine, open_engine
+from trioproxy.testing import TaskCensus
 from trioproxy.upstream import Upstream
 from trioproxy.web import create_app
 from trioproxy.web.app import ProxyApp
@@ -74,13 +74,13 @@ async def test_clients_that_close_as_soon_as_the_head_has_come_leave_nothing() -
             pass  # the head is there
 
     async with open_simulated(SILENT) as (proxy, engine):
-        baseline = Baseline()
-        async with trio.open_nursery() as clients:
-            for _ in range(CLIENTS):
-                clients.start_soon(leave_at_the_head)
+        with TaskCensus() as census:
+            async with trio.open_nursery() as clients:
+                for _ in range(CLIENTS):
+                    clients.start_soon(leave_at_the_head)
 
-        await assert_nothing_is_left(proxy.hub, proxy.upstream, engine)
-        await baseline.settled()
+            await assert_nothing_is_left(proxy.hub, proxy.upstream, engine)
+            await census.settled()
 
 
 async def test_clients_that_close_as_soon_as_they_have_asked_leave_nothing() -> None:
@@ -92,12 +92,13 @@ async def test_clients_that_close_as_soon_as_they_have_asked_leave_nothing() -> 
 
     few = trio.CapacityLimiter(5)  # a crowd would leave before anybody is let in
     async with open_simulated(SILENT) as (proxy, engine):
-        baseline = Baseline()
-        async with trio.open_nursery() as clients:
-            for number in range(CLIENTS):
-                clients.start_soon(leave_after, number % 60)
+        with TaskCensus() as census:
+            async with trio.open_nursery() as clients:
+                for number in range(CLIENTS):
+                    clients.start_soon(leave_after, number % 60)
 
-        await baseline.settled(within=5)
+            await census.settled(within=5)
+
         assert list(proxy.hub.running) == []
         assert [reader for ended in proxy.hub.retained for reader in ended.subscribers] == []
         assert (engine.stats.active, engine.stats.aborted) == (0, engine.stats.calls)
@@ -136,13 +137,13 @@ async def test_requests_that_are_cancelled_in_the_step_of_the_head_leave_nothing
         upstream = Upstream(engine.url)
         app = create_app(Settings(), hub, upstream, count_connections=lambda: 0)
         await wait_all_tasks_blocked()
-        baseline = Baseline()
-        async with trio.open_nursery() as clients:
-            for _ in range(CLIENTS):
-                clients.start_soon(leave_at_the_head)
+        with TaskCensus() as census:
+            async with trio.open_nursery() as clients:
+                for _ in range(CLIENTS):
+                    clients.start_soon(leave_at_the_head)
 
-        await assert_nothing_is_left(hub, upstream, engine)
-        await baseline.settled()
+            await assert_nothing_is_left(hub, upstream, engine)
+            await census.settled()
 
 
 async def test_request_that_is_cancelled_at_any_step_leaves_nothing(
@@ -155,18 +156,19 @@ async def test_request_that_is_cancelled_at_any_step_leaves_nothing(
     monkeypatch.setattr(Upstream, "stream", stream)
     async with open_hub() as hub:
         app = create_app(Settings(), hub, Upstream("http://unused"), count_connections=lambda: 0)
-        baseline = Baseline()
         steps, reached = 0, True
         while reached:
             steps += 1
             source = ScriptedSource()
             source.complete(b"a")
-            with trio.CancelScope() as request, AtStep(steps, request.cancel) as instant:
-                await ask(app, lambda: None)
+            with TaskCensus() as census:
+                with trio.CancelScope() as request, AtStep(steps, request.cancel) as instant:
+                    await ask(app, lambda: None)
 
-            with trio.fail_after(1):
-                await hub.wait_idle()
-            await baseline.settled()
+                with trio.fail_after(1):
+                    await hub.wait_idle()
+                await census.settled()
+
             assert not source.is_open
             assert [reader for ended in hub.retained for reader in ended.subscribers] == []
             reached = instant.was_reached

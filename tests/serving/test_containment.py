@@ -11,10 +11,10 @@ import trio
 from hypercorn.events import Event, RawData
 
 from tests.serving.apps import ANSWERS, CHUNK, App, Exchange, open_app
-from tests.support.baseline import Baseline
 from tests.support.rawhttp import RawClient, open_client
 from trioproxy.serving.protocol import Http11
 from trioproxy.serving.server import Server
+from trioproxy.testing import TaskCensus
 
 FATAL = b"GET /fatal "
 
@@ -46,13 +46,13 @@ async def test_exception_in_one_connection_is_contained_and_logged(
     async with open_app(app) as server, open_client(server.binds[0]) as streaming:
         await streaming.request("GET", "/busy")
         await streaming.response_head()
-        baseline = Baseline()
+        with TaskCensus() as census:
+            async with open_client(server.binds[0]) as client:
+                await client.send(FATAL + b"HTTP/1.1\r\nHost: a\r\n\r\n")
+                assert await client.wait_closed(within=1) == "fin"
 
-        async with open_client(server.binds[0]) as client:
-            await client.send(FATAL + b"HTTP/1.1\r\nHost: a\r\n\r\n")
-            assert await client.wait_closed(within=1) == "fin"
+            await census.settled()
 
-        await baseline.settled()
         assert_logged_once(caplog, "a connection crashed", "KeyError: 'a defect of the proto")
         assert await streaming.chunk() == CHUNK
         async with open_client(server.binds[0]) as client:
@@ -64,17 +64,17 @@ async def test_exception_in_one_connection_is_contained_and_logged(
 @pytest.mark.usefixtures("defective_protocol")
 async def test_exception_in_a_connection_cancels_its_request(app: App) -> None:
     async with open_app(app) as server:
-        baseline = Baseline()
-        async with open_client(server.binds[0]) as client:
-            await client.request("GET", "/quiet")
-            await client.response_head()
-            await client.send(FATAL)
+        with TaskCensus() as census:
+            async with open_client(server.binds[0]) as client:
+                await client.request("GET", "/quiet")
+                await client.response_head()
+                await client.send(FATAL)
 
-            with trio.fail_after(1):
-                await app.cancelled.wait()
-            await client.body()
-            assert not client.ended_properly
-        await baseline.settled()
+                with trio.fail_after(1):
+                    await app.cancelled.wait()
+                await client.body()
+                assert not client.ended_properly
+            await census.settled()
 
 
 async def test_crash_before_the_head_is_a_500(app: App, caplog: pytest.LogCaptureFixture) -> None:
@@ -127,18 +127,18 @@ BREAKS_OFF = {
 @pytest.mark.parametrize("path", BREAKS_OFF)
 async def test_body_that_breaks_off_can_be_told_from_one_that_ends(path: str, version: str) -> None:
     async with open_app(App(BREAKS_OFF)) as server:
-        baseline = Baseline()
-        async with open_client(server.binds[0]) as client:
-            await client.send(f"GET {path} HTTP/{version}\r\nHost: a\r\n\r\n".encode())
-            head = await client.response_head()
-            assert head.status == 200
+        with TaskCensus() as census:
+            async with open_client(server.binds[0]) as client:
+                await client.send(f"GET {path} HTTP/{version}\r\nHost: a\r\n\r\n".encode())
+                head = await client.response_head()
+                assert head.status == 200
 
-            body = await client.body()
+                body = await client.body()
 
-            assert not client.ended_properly
-            if version == "1.1":
-                assert body == CHUNK
-        await baseline.settled()
+                assert not client.ended_properly
+                if version == "1.1":
+                    assert body == CHUNK
+            await census.settled()
 
 
 @pytest.mark.parametrize("leave", [RawClient.close, RawClient.reset])
@@ -154,15 +154,16 @@ async def test_crash_on_the_way_out_of_a_departed_request_is_contained(
             raise ValueError("a defect in the cleaning up")
 
     async with open_app(App({**ANSWERS, "/": crash_when_cancelled})) as server:
-        baseline = Baseline()
-        async with open_client(server.binds[0]) as client:
-            await client.request("GET", "/")
-            await client.response_head()
-            await client.chunk()
-            leave(client)
-            with trio.fail_after(1):
-                await server.wait_closed()
-        await baseline.settled()
+        with TaskCensus() as census:
+            async with open_client(server.binds[0]) as client:
+                await client.request("GET", "/")
+                await client.response_head()
+                await client.chunk()
+                leave(client)
+                with trio.fail_after(1):
+                    await server.wait_closed()
+            await census.settled()
+
         assert_logged_once(caplog, "the application crashed", "a defect in the cleaning up")
         await assert_answers(server)
 

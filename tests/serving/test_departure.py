@@ -10,9 +10,9 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from tests.serving.apps import CHUNK, TLS, App, open_app
-from tests.support.baseline import Baseline
 from tests.support.rawhttp import RawClient, open_client
 from trioproxy.serving.server import Server
+from trioproxy.testing import TaskCensus
 
 SEEN_WITHIN = 0.5
 GONE_WITHIN = 1.0
@@ -52,18 +52,18 @@ async def test_departure_from_a_stream_is_seen_and_leaves_nothing(
     app: App, leave: Leave, path: str, with_request: bytes, later: bytes
 ) -> None:
     async with open_app(app) as server:
-        baseline = Baseline()
-        async with open_client(server.binds[0]) as client:
-            await client.send(get(path) + with_request)
-            await client.response_head()
-            assert await client.chunk() == CHUNK
-            await client.send(later)
-            await wait_all_tasks_blocked()
+        with TaskCensus() as census:
+            async with open_client(server.binds[0]) as client:
+                await client.send(get(path) + with_request)
+                await client.response_head()
+                assert await client.chunk() == CHUNK
+                await client.send(later)
+                await wait_all_tasks_blocked()
 
-            leave(client)
+                leave(client)
 
-            await wait_gone(app, server)
-        await baseline.settled(GONE_WITHIN)
+                await wait_gone(app, server)
+            await census.settled(GONE_WITHIN)
 
     assert [f"GET {path}"] == app.requests
 
@@ -75,18 +75,18 @@ async def test_departure_from_a_stream_over_tls_is_seen_and_leaves_nothing(
     app: App, tls: TLS, leave: Leave, path: str, with_request: bytes, later: bytes
 ) -> None:
     async with open_app(app, tls=tls) as server:
-        baseline = Baseline()
-        async with open_client(server.binds[0], ssl_context=tls.client) as client:
-            await client.send(get(path) + with_request)
-            await client.response_head()
-            assert await client.chunk() == CHUNK
-            await client.send(later)
-            await wait_all_tasks_blocked()
+        with TaskCensus() as census:
+            async with open_client(server.binds[0], ssl_context=tls.client) as client:
+                await client.send(get(path) + with_request)
+                await client.response_head()
+                assert await client.chunk() == CHUNK
+                await client.send(later)
+                await wait_all_tasks_blocked()
 
-            leave(client)
+                leave(client)
 
-            await wait_gone(app, server)
-        await baseline.settled(GONE_WITHIN)
+                await wait_gone(app, server)
+            await census.settled(GONE_WITHIN)
 
     assert [f"GET {path}"] == app.requests
 
@@ -97,15 +97,15 @@ async def test_departure_before_the_head_is_seen_and_leaves_nothing(
     app: App, leave: Leave, with_request: bytes
 ) -> None:
     async with open_app(app) as server:
-        baseline = Baseline()
-        async with open_client(server.binds[0]) as client:
-            await client.send(get("/thinking") + with_request)
-            await wait_all_tasks_blocked()
+        with TaskCensus() as census:
+            async with open_client(server.binds[0]) as client:
+                await client.send(get("/thinking") + with_request)
+                await wait_all_tasks_blocked()
 
-            leave(client)
+                leave(client)
 
-            await wait_gone(app, server)
-        await baseline.settled(GONE_WITHIN)
+                await wait_gone(app, server)
+            await census.settled(GONE_WITHIN)
 
 
 @pytest.mark.parametrize("leave", WAYS_OF_LEAVING)
@@ -116,32 +116,32 @@ async def test_departure_before_the_request_is_whole_leaves_nothing(
     app: App, leave: Leave, sent: bytes
 ) -> None:
     async with open_app(app) as server:
-        baseline = Baseline()
-        async with open_client(server.binds[0]) as client:
-            await client.send(sent)
-            await wait_all_tasks_blocked()
-            assert len(server.connections) == 1
+        with TaskCensus() as census:
+            async with open_client(server.binds[0]) as client:
+                await client.send(sent)
+                await wait_all_tasks_blocked()
+                assert len(server.connections) == 1
 
-            leave(client)
+                leave(client)
 
-            with trio.fail_after(GONE_WITHIN):
-                await server.wait_closed()
-        await baseline.settled(GONE_WITHIN)
+                with trio.fail_after(GONE_WITHIN):
+                    await server.wait_closed()
+            await census.settled(GONE_WITHIN)
 
     assert app.requests == []
 
 
 async def test_departure_in_the_middle_of_the_body_is_seen_and_leaves_nothing(app: App) -> None:
     async with open_app(app) as server:
-        baseline = Baseline()
-        async with open_client(server.binds[0]) as client:
-            await client.request("POST", "/echo", headers={"content-length": "9"}, body=b"half")
-            await wait_all_tasks_blocked()
+        with TaskCensus() as census:
+            async with open_client(server.binds[0]) as client:
+                await client.request("POST", "/echo", headers={"content-length": "9"}, body=b"half")
+                await wait_all_tasks_blocked()
 
-            client.close()
+                client.close()
 
-            await wait_gone(app, server)
-        await baseline.settled(GONE_WITHIN)
+                await wait_gone(app, server)
+            await census.settled(GONE_WITHIN)
 
     assert app.requests == ["POST /echo"]
 

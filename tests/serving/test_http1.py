@@ -8,8 +8,8 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from tests.serving.apps import CHUNK, TLS, App, Exchange, open_app
-from tests.support.baseline import Baseline
 from tests.support.rawhttp import RawClient, open_client
+from trioproxy.testing import TaskCensus
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\x04\0\0\0\0\0"
 """RFC 9113, section 3.4, with an empty SETTINGS frame."""
@@ -53,16 +53,17 @@ async def assert_still_answers(url: str) -> None:
 )
 async def test_garbage_is_refused_and_contained(app: App, garbage: bytes, status: int) -> None:
     async with open_app(app) as server:
-        baseline = Baseline()
-        async with open_client(server.binds[0]) as client:
-            await client.send(garbage)
+        with TaskCensus() as census:
+            async with open_client(server.binds[0]) as client:
+                await client.send(garbage)
 
-            head = await client.response_head()
+                head = await client.response_head()
 
-            assert head.status == status
-            assert head.headers["connection"] == "close"
-            assert await client.wait_closed() == "fin"
-        await baseline.settled()
+                assert head.status == status
+                assert head.headers["connection"] == "close"
+                assert await client.wait_closed() == "fin"
+            await census.settled()
+
         assert app.requests == []
         await assert_still_answers(server.binds[0])
 
@@ -76,36 +77,38 @@ async def test_bad_chunk_is_refused_and_the_application_told() -> None:
         told.set()
 
     async with open_app(App({"/": take_all})) as server:
-        baseline = Baseline()
-        async with open_client(server.binds[0]) as client:
-            await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
-            await wait_all_tasks_blocked()
-            await client.send(b"this is no chunk\r\n")
+        with TaskCensus() as census:
+            async with open_client(server.binds[0]) as client:
+                await client.send(
+                    b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+                )
+                await wait_all_tasks_blocked()
+                await client.send(b"this is no chunk\r\n")
 
-            assert (await client.response_head()).status == 400
-            with trio.fail_after(0.5):
-                await told.wait()
-            assert await client.wait_closed() == "fin"
-        await baseline.settled()
+                assert (await client.response_head()).status == 400
+                with trio.fail_after(0.5):
+                    await told.wait()
+                assert await client.wait_closed() == "fin"
+            await census.settled()
 
 
 async def test_bad_chunk_under_a_stream_cuts_it(app: App) -> None:
     async with open_app(app) as server:
-        baseline = Baseline()
-        async with open_client(server.binds[0]) as client:
-            await client.send(
-                b"POST /quiet HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
-            )
-            await client.response_head()
-            assert await client.chunk() == CHUNK
+        with TaskCensus() as census:
+            async with open_client(server.binds[0]) as client:
+                await client.send(
+                    b"POST /quiet HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+                )
+                await client.response_head()
+                assert await client.chunk() == CHUNK
 
-            await client.send(b"this is no chunk\r\n")
+                await client.send(b"this is no chunk\r\n")
 
-            assert await client.body() == b""
-            assert not client.ended_properly
-        with trio.fail_after(1):
-            await app.cancelled.wait()
-        await baseline.settled()
+                assert await client.body() == b""
+                assert not client.ended_properly
+            with trio.fail_after(1):
+                await app.cancelled.wait()
+            await census.settled()
 
 
 async def test_expectation_of_100_continue_is_met_before_the_body_comes(app: App) -> None:
@@ -127,14 +130,15 @@ async def test_body_for_a_client_of_1_0_ends_with_the_connection(
     app: App, connection: bytes
 ) -> None:
     async with open_app(app) as server:
-        baseline = Baseline()
-        async with open_client(server.binds[0]) as client:
-            await client.send(b"GET /brief HTTP/1.0\r\n%s\r\n" % connection)
-            head = await client.response_head()
+        with TaskCensus() as census:
+            async with open_client(server.binds[0]) as client:
+                await client.send(b"GET /brief HTTP/1.0\r\n%s\r\n" % connection)
+                head = await client.response_head()
 
-            assert await client.body() == 3 * CHUNK
-            assert client.ended_properly
-        await baseline.settled()
+                assert await client.body() == 3 * CHUNK
+                assert client.ended_properly
+            await census.settled()
+
     assert "transfer-encoding" not in head.headers
     assert head.headers["connection"] == "close"
 
@@ -196,10 +200,10 @@ async def assert_preface_is_refused(client: RawClient) -> None:
 
 async def test_preface_of_http2_is_refused(app: App) -> None:
     async with open_app(app) as server:
-        baseline = Baseline()
-        async with open_client(server.binds[0]) as client:
-            await assert_preface_is_refused(client)
-        await baseline.settled()
+        with TaskCensus() as census:
+            async with open_client(server.binds[0]) as client:
+                await assert_preface_is_refused(client)
+            await census.settled()
         await assert_still_answers(server.binds[0])
     assert app.requests == ["GET /brief"]
 
@@ -215,37 +219,37 @@ async def test_preface_of_http2_is_refused_after_a_request_too(app: App) -> None
 
 async def test_upgrade_to_http2_is_answered_in_http1(app: App) -> None:
     async with open_app(app) as server:
-        baseline = Baseline()
-        async with open_client(server.binds[0]) as client:
-            await client.request("GET", "/brief", headers=H2C)
-            head = await client.response_head()
+        with TaskCensus() as census:
+            async with open_client(server.binds[0]) as client:
+                await client.request("GET", "/brief", headers=H2C)
+                head = await client.response_head()
 
-            assert (head.status, await client.body()) == (200, 3 * CHUNK)
-            assert client.ended_properly
-            assert "upgrade" not in head.headers
-        await baseline.settled()
+                assert (head.status, await client.body()) == (200, 3 * CHUNK)
+                assert client.ended_properly
+                assert "upgrade" not in head.headers
+            await census.settled()
         await assert_still_answers(server.binds[0])
 
 
 async def test_departure_after_an_upgrade_to_http2_was_asked_for_is_seen(app: App) -> None:
     async with open_app(app) as server:
-        baseline = Baseline()
-        async with open_client(server.binds[0]) as client:
-            await client.request("GET", "/quiet", headers=H2C)
-            await client.response_head()
-            client.close()
+        with TaskCensus() as census:
+            async with open_client(server.binds[0]) as client:
+                await client.request("GET", "/quiet", headers=H2C)
+                await client.response_head()
+                client.close()
 
-            with trio.fail_after(0.5):
-                await app.cancelled.wait()
-        await baseline.settled()
+                with trio.fail_after(0.5):
+                    await app.cancelled.wait()
+            await census.settled()
 
 
 async def test_preface_of_http2_over_tls_is_refused(app: App, tls: TLS) -> None:
     async with open_app(app, tls=tls) as server:
-        baseline = Baseline()
-        async with open_client(server.binds[0], ssl_context=tls.client) as client:
-            await assert_preface_is_refused(client)
-        await baseline.settled()
+        with TaskCensus() as census:
+            async with open_client(server.binds[0], ssl_context=tls.client) as client:
+                await assert_preface_is_refused(client)
+            await census.settled()
         async with open_client(server.binds[0], ssl_context=tls.client) as client:
             await client.request("GET", "/brief")
             assert (await client.response_head()).status == 200

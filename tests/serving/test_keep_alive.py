@@ -10,8 +10,8 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from tests.serving.apps import ANSWERS, CHUNK, TLS, Answer, App, Exchange, open_app
-from tests.support.baseline import Baseline
 from tests.support.rawhttp import RawClient, open_client
+from trioproxy.testing import TaskCensus
 
 KEEP_ALIVE = 0.2
 ON_TIME = 1.0
@@ -65,23 +65,23 @@ async def test_idle_connection_is_closed_on_time_after_an_answer(path: str) -> N
     answers = {"/brief": ANSWERS["/brief"], "/empty": empty}
     watching = {f"/watched-{path[1:]}": watched(answer) for path, answer in answers.items()}
     async with open_app(App({**answers, **watching}), keep_alive_timeout=KEEP_ALIVE) as server:
-        baseline = Baseline()
-        async with open_client(server.binds[0]) as client:
-            await client.request("GET", path)
-            await client.response_head()
-            await client.body()
-            assert client.ended_properly
+        with TaskCensus() as census:
+            async with open_client(server.binds[0]) as client:
+                await client.request("GET", path)
+                await client.response_head()
+                await client.body()
+                assert client.ended_properly
 
-            await wait_closed_on_time(client)
-        await baseline.settled()
+                await wait_closed_on_time(client)
+            await census.settled()
 
 
 async def test_connection_without_a_request_is_closed_on_time(app: App) -> None:
     async with open_app(app, keep_alive_timeout=KEEP_ALIVE) as server:
-        baseline = Baseline()
-        async with open_client(server.binds[0]) as client:
-            await wait_closed_on_time(client)
-        await baseline.settled()
+        with TaskCensus() as census:
+            async with open_client(server.binds[0]) as client:
+                await wait_closed_on_time(client)
+            await census.settled()
 
 
 async def test_head_that_comes_byte_by_byte_is_not_waited_for(app: App) -> None:
@@ -179,19 +179,20 @@ async def test_pipelined_request_closes_the_connection_after_the_response() -> N
 
     app = App({**ANSWERS, "/think": think})
     async with open_app(app) as server:
-        baseline = Baseline()
-        async with open_client(server.binds[0]) as client:
-            await client.send(b"GET /think HTTP/1.1\r\nHost: server\r\n\r\n" + BRIEF)
-            await wait_all_tasks_blocked()
-            may_answer.set()
+        with TaskCensus() as census:
+            async with open_client(server.binds[0]) as client:
+                await client.send(b"GET /think HTTP/1.1\r\nHost: server\r\n\r\n" + BRIEF)
+                await wait_all_tasks_blocked()
+                may_answer.set()
 
-            head = await client.response_head()
+                head = await client.response_head()
 
-            assert (head.status, head.headers["connection"]) == (200, "close")
-            assert await client.body() == b"first"
-            assert client.ended_properly
-            assert await client.wait_closed() == "fin"
-        await baseline.settled()
+                assert (head.status, head.headers["connection"]) == (200, "close")
+                assert await client.body() == b"first"
+                assert client.ended_properly
+                assert await client.wait_closed() == "fin"
+            await census.settled()
+
     assert app.requests == ["GET /think"]
 
 
@@ -257,28 +258,30 @@ async def test_early_answer_to_a_large_post_can_be_read_and_leaves_nothing(
     answer: Answer,
 ) -> None:
     async with open_app(App({"/": answer})) as server:
-        baseline = Baseline()
-        async with open_client(server.binds[0]) as client:
-            await client.request("POST", "/", body=LARGE)
-            head = await client.response_head()
+        with TaskCensus() as census:
+            async with open_client(server.binds[0]) as client:
+                await client.request("POST", "/", body=LARGE)
+                head = await client.response_head()
 
-            assert (head.status, await client.body()) == (401, b"who are you?")
-            assert client.ended_properly
-            assert head.headers["connection"] == "close"
-        await baseline.settled()
+                assert (head.status, await client.body()) == (401, b"who are you?")
+                assert client.ended_properly
+                assert head.headers["connection"] == "close"
+            await census.settled()
 
 
 async def test_early_answer_closes_the_connection_of_a_client_that_never_sends_the_rest(
     app: App,
 ) -> None:
     async with open_app(app) as server:
-        baseline = Baseline()
-        async with open_client(server.binds[0]) as client:
-            await client.request("POST", "/refuse", headers={"content-length": "1000"}, body=b"a")
-            assert (await client.response_head()).status == 401
-            await client.body()
+        with TaskCensus() as census:
+            async with open_client(server.binds[0]) as client:
+                await client.request(
+                    "POST", "/refuse", headers={"content-length": "1000"}, body=b"a"
+                )
+                assert (await client.response_head()).status == 401
+                await client.body()
 
-            assert await client.wait_closed() == "fin"
-            with trio.fail_after(CLOSED_AFTER_REFUSAL):
-                await server.wait_closed()
-        await baseline.settled()
+                assert await client.wait_closed() == "fin"
+                with trio.fail_after(CLOSED_AFTER_REFUSAL):
+                    await server.wait_closed()
+            await census.settled()

@@ -15,10 +15,10 @@ from trio.testing import wait_all_tasks_blocked
 
 from tests.serving.apps import TLS, App, open_app
 from tests.serving.proxies import BACKLOG, ENDLESS, PATH, STREAM, open_simulated, read_events
-from tests.support.baseline import Baseline
 from tests.support.rawhttp import RawClient, open_client, post_stream
 from trioproxy.fanout import COMPLETED, cancelled
 from trioproxy.serving import proxy as proxy_module
+from trioproxy.testing import TaskCensus
 
 DRAIN = 1.0
 FAREWELL = 0.3
@@ -86,24 +86,24 @@ async def test_shutdown_refuses_then_drains_then_tells_then_kills() -> None:
             await proxy.shutdown()
 
     async with open_simulated(drain=DRAIN) as (proxy, engine):
-        baseline = Baseline()
-        url = proxy.binds[0]
-        async with (
-            post_stream(url, PATH, STREAM, ends_in_the_drain) as finishing,
-            post_stream(url, PATH, STREAM, ENDLESS) as endless,
-        ):
-            finishing_generation, endless_generation = proxy.hub.running
-            async with stuck_client(url) as stuck:
-                await engine.wait_until(lambda stats: stats.calls == 3)
+        with TaskCensus() as census:
+            url = proxy.binds[0]
+            async with (
+                post_stream(url, PATH, STREAM, ends_in_the_drain) as finishing,
+                post_stream(url, PATH, STREAM, ENDLESS) as endless,
+            ):
+                finishing_generation, endless_generation = proxy.hub.running
+                async with stuck_client(url) as stuck:
+                    await engine.wait_until(lambda stats: stats.calls == 3)
 
-                async with trio.open_nursery() as nursery:
-                    for watch in (knock, finish, be_told, be_killed, shut_down):
-                        nursery.start_soon(watch)
+                    async with trio.open_nursery() as nursery:
+                        for watch in (knock, finish, be_told, be_killed, shut_down):
+                            nursery.start_soon(watch)
 
-                await stuck.body()
-                assert not stuck.ended_properly
-                assert await stuck.wait_closed() == "reset"
-        await baseline.settled()
+                    await stuck.body()
+                    assert not stuck.ended_properly
+                    assert await stuck.wait_closed() == "reset"
+            await census.settled()
 
         assert finishing_generation.outcome == COMPLETED
         assert endless_generation.outcome == cancelled("shutdown")
@@ -158,24 +158,24 @@ async def test_request_for_tokens_during_the_drain_is_turned_away() -> None:
 
 async def test_idle_connections_do_not_delay_the_shutdown() -> None:
     async with open_simulated(drain=math.inf) as (proxy, _):
-        baseline = Baseline()
-        async with AsyncExitStack() as stack:
-            clients = [
-                await stack.enter_async_context(open_client(proxy.binds[0])) for _ in range(10)
-            ]
-            for client in clients[:5]:
-                await client.request("GET", "/healthz")
-                await client.response_head()
-                await client.body()
-            await wait_all_tasks_blocked()
-            assert len(proxy.server.connections) == 10
+        with TaskCensus() as census:
+            async with AsyncExitStack() as stack:
+                clients = [
+                    await stack.enter_async_context(open_client(proxy.binds[0])) for _ in range(10)
+                ]
+                for client in clients[:5]:
+                    await client.request("GET", "/healthz")
+                    await client.response_head()
+                    await client.body()
+                await wait_all_tasks_blocked()
+                assert len(proxy.server.connections) == 10
 
-            with trio.fail_after(PROMPTLY):
-                await proxy.shutdown()
+                with trio.fail_after(PROMPTLY):
+                    await proxy.shutdown()
 
-            for client in clients:
-                assert await client.wait_closed() == "fin"
-        await baseline.settled()
+                for client in clients:
+                    assert await client.wait_closed() == "fin"
+            await census.settled()
 
 
 async def test_unfinished_tls_handshake_does_not_delay_the_shutdown(app: App, tls: TLS) -> None:
@@ -216,22 +216,22 @@ async def test_head_that_is_half_sent_does_not_delay_the_shutdown(app: App) -> N
 
 
 async def test_shutdown_that_is_cut_short_leaves_the_rest_to_the_exit() -> None:
-    baseline = Baseline()
-    async with AsyncExitStack() as clients:
-        async with open_simulated(drain=math.inf) as (proxy, engine):
-            url = proxy.binds[0]
-            endless = await clients.enter_async_context(post_stream(url, PATH, STREAM, ENDLESS))
-            stuck = await clients.enter_async_context(stuck_client(url))
-            await engine.wait_until(lambda stats: stats.calls == 2)
-            with trio.move_on_after(0.05) as patience:
-                await proxy.shutdown()
-            assert patience.cancelled_caught
-            assert len(proxy.server.connections) == 2
-            left_at = trio.current_time()
-        assert trio.current_time() - left_at < PROMPTLY
+    with TaskCensus() as census:
+        async with AsyncExitStack() as clients:
+            async with open_simulated(drain=math.inf) as (proxy, engine):
+                url = proxy.binds[0]
+                endless = await clients.enter_async_context(post_stream(url, PATH, STREAM, ENDLESS))
+                stuck = await clients.enter_async_context(stuck_client(url))
+                await engine.wait_until(lambda stats: stats.calls == 2)
+                with trio.move_on_after(0.05) as patience:
+                    await proxy.shutdown()
+                assert patience.cancelled_caught
+                assert len(proxy.server.connections) == 2
+                left_at = trio.current_time()
+            assert trio.current_time() - left_at < PROMPTLY
 
-        await endless.body()
-        await stuck.body()
-        assert (endless.ended_properly, stuck.ended_properly) == (False, False)
-        assert await stuck.wait_closed() == "reset"
-    await baseline.settled()
+            await endless.body()
+            await stuck.body()
+            assert (endless.ended_properly, stuck.ended_properly) == (False, False)
+            assert await stuck.wait_closed() == "reset"
+        await census.settled()

@@ -11,9 +11,9 @@ import trio
 from hypercorn.config import Config
 
 from tests.serving.apps import CHUNK, TLS, App, Exchange, open_app
-from tests.support.baseline import Baseline
 from tests.support.rawhttp import open_client
-from trioproxy.serving.server import Server
+from trioproxy.serving.listening import listen
+from trioproxy.testing import TaskCensus
 
 WRITE_TIMEOUT = 0.2
 FREED_WITHIN = 1.0
@@ -36,33 +36,33 @@ def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.usefixtures("kernel")
 async def test_client_that_never_reads_is_freed_within_the_write_timeout(app: App) -> None:
     async with open_app(app, write_timeout=WRITE_TIMEOUT) as server:
-        baseline = Baseline()
-        async with open_client(server.binds[0], rcvbuf=SMALL_BUFFER) as client:
-            await client.request("GET", "/flood")
+        with TaskCensus() as census:
+            async with open_client(server.binds[0], rcvbuf=SMALL_BUFFER) as client:
+                await client.request("GET", "/flood")
 
-            with trio.fail_after(WRITE_TIMEOUT + FREED_WITHIN):
-                await app.cancelled.wait()
-                await server.wait_closed()
+                with trio.fail_after(WRITE_TIMEOUT + FREED_WITHIN):
+                    await app.cancelled.wait()
+                    await server.wait_closed()
 
-            assert await client.wait_closed() == "reset"
-        await baseline.settled()
+                assert await client.wait_closed() == "reset"
+            await census.settled()
 
 
 @pytest.mark.usefixtures("kernel")
 async def test_client_that_never_reads_is_freed_over_tls_too(app: App, tls: TLS) -> None:
     async with open_app(app, write_timeout=WRITE_TIMEOUT, tls=tls) as server:
-        baseline = Baseline()
-        async with open_client(
-            server.binds[0], ssl_context=tls.client, rcvbuf=SMALL_BUFFER
-        ) as client:
-            await client.request("GET", "/flood")
+        with TaskCensus() as census:
+            async with open_client(
+                server.binds[0], ssl_context=tls.client, rcvbuf=SMALL_BUFFER
+            ) as client:
+                await client.request("GET", "/flood")
 
-            with trio.fail_after(WRITE_TIMEOUT + FREED_WITHIN):
-                await app.cancelled.wait()
-                await server.wait_closed()
+                with trio.fail_after(WRITE_TIMEOUT + FREED_WITHIN):
+                    await app.cancelled.wait()
+                    await server.wait_closed()
 
-            assert await client.wait_closed() == "reset"
-        await baseline.settled()
+                assert await client.wait_closed() == "reset"
+            await census.settled()
 
 
 async def test_stuck_client_delays_nobody_else(app: App) -> None:
@@ -122,19 +122,19 @@ async def test_cancelled_write_kills_the_socket() -> None:
         await exchange.finish()
 
     async with open_app(App({"/": give_up})) as server:
-        baseline = Baseline()
-        async with open_client(server.binds[0], rcvbuf=SMALL_BUFFER) as client:
-            await client.request("GET", "/")
-            await client.response_head()
-            with trio.fail_after(WRITE_TIMEOUT + FREED_WITHIN):
-                await gave_up.wait()
-                await server.wait_closed()
+        with TaskCensus() as census:
+            async with open_client(server.binds[0], rcvbuf=SMALL_BUFFER) as client:
+                await client.request("GET", "/")
+                await client.response_head()
+                with trio.fail_after(WRITE_TIMEOUT + FREED_WITHIN):
+                    await gave_up.wait()
+                    await server.wait_closed()
 
-            await client.body()
+                await client.body()
 
-            assert not client.ended_properly
-            assert await client.wait_closed() == "reset"
-        await baseline.settled()
+                assert not client.ended_properly
+                assert await client.wait_closed() == "reset"
+            await census.settled()
 
 
 async def test_write_timeout_can_be_switched_off(app: App) -> None:
@@ -148,11 +148,10 @@ async def test_write_timeout_can_be_switched_off(app: App) -> None:
         assert await client.body() == 3 * CHUNK
 
 
-async def test_kernel_ends_connections_whose_peer_has_vanished(app: App) -> None:
+async def test_kernel_ends_connections_whose_peer_has_vanished() -> None:
     config = Config()
     config.bind = ["127.0.0.1:0"]
-    server = Server(app, config, write_timeout=2.5, ssl_context=None)  # pyright: ignore[reportArgumentType]
-    [listener] = server.bind()
+    [listener] = listen(config, write_timeout=2.5)
     async with listener:
         keepalive = listener.socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         user_timeout = listener.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)

@@ -15,15 +15,16 @@ from hypercorn.config import Config
 
 from tests.serving.apps import TLS
 from tests.serving.proxies import ENDLESS, PATH, STREAM, open_simulated, read_events
-from tests.support.baseline import Baseline
 from tests.support.rawhttp import open_client, post_stream
 from tests.support.source import ScriptedSource
 from trioproxy.config import Settings
 from trioproxy.fanout import open_hub
 from trioproxy.serving import open_proxy
 from trioproxy.serving import proxy as proxy_module
+from trioproxy.serving.listening import listen
 from trioproxy.serving.server import open_server
 from trioproxy.simulator import EngineSettings, open_engine
+from trioproxy.testing import TaskCensus
 from trioproxy.upstream import Upstream
 from trioproxy.web import create_app
 
@@ -74,7 +75,7 @@ async def test_stream_outlives_the_frameworks_response_timeout(
         config = Config()
         config.bind = ["127.0.0.1:0"]
         async with (
-            open_server(app, config, write_timeout=30) as server,
+            open_server(app, config, partial(listen, config, write_timeout=30)) as server,
             post_stream(server.binds[0], PATH, STREAM) as client,
         ):
             body = await client.body()
@@ -116,19 +117,19 @@ async def test_proxys_connection_is_closed_on_time_after_a_stream(
 ) -> None:
     monkeypatch.setattr(proxy_module, "KEEP_ALIVE_SECONDS", 0.2)
     async with open_simulated(EngineSettings(rate=0, ttft=0)) as (proxy, _):
-        baseline = Baseline()
-        async with open_client(proxy.binds[0]) as client:
-            await client.request(
-                "POST", PATH, headers=headers, body=b'{"prompt":"x","stream":true}'
-            )
-            await client.response_head()
-            await client.body()
-            ended_at = trio.current_time()
+        with TaskCensus() as census:
+            async with open_client(proxy.binds[0]) as client:
+                await client.request(
+                    "POST", PATH, headers=headers, body=b'{"prompt":"x","stream":true}'
+                )
+                await client.response_head()
+                await client.body()
+                ended_at = trio.current_time()
 
-            assert client.ended_properly
-            assert await client.wait_closed(within=1) == "fin"
-            assert trio.current_time() - ended_at > 0.1
-        await baseline.settled()
+                assert client.ended_properly
+                assert await client.wait_closed(within=1) == "fin"
+                assert trio.current_time() - ended_at > 0.1
+            await census.settled()
 
 
 @pytest.mark.parametrize(

@@ -132,6 +132,11 @@ class RawClient:
         return head
 
     @property
+    def address(self) -> tuple[str, int]:
+        """Its own end of the connection: what the server knows it by."""
+        return self._socket.getsockname()
+
+    @property
     def head(self) -> Head:
         """The head that `response_head` has returned."""
         assert self._response.head is not None, "no response head has been read"

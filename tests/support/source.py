@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import NamedTuple
@@ -45,9 +45,9 @@ class ScriptedSource:
         self.exits: list[Passage] = []
         self._entering = entering
         self._leaving = leaving
-        self._script, self._reads = trio.open_memory_channel[Sequence[Arrival] | Exception](
-            math.inf
-        )
+        self._script: deque[Sequence[Arrival] | Exception] = deque()
+        self._has_ended = False
+        self._reader = trio.lowlevel.ParkingLot()
 
     @property
     def is_open(self) -> bool:
@@ -58,7 +58,7 @@ class ScriptedSource:
         """Let one read bring these messages; bytes stand for a nameless message that decides
         nothing."""
         arrivals = [Arrival(None, item) if isinstance(item, bytes) else item for item in messages]
-        self._script.send_nowait(arrivals)
+        self._say(arrivals)
 
     def complete(self, *messages: bytes | Arrival) -> None:
         """Let one read bring these messages and the one that completes the stream, and let the body
@@ -68,12 +68,18 @@ class ScriptedSource:
 
     def fail(self, error: Exception) -> None:
         """Let the next read raise `error`."""
-        self._script.send_nowait(error)
+        self._say(error)
         self.end()
 
     def end(self) -> None:
         """Let the body end after what was scripted so far."""
-        self._script.close()
+        self._has_ended = True
+        self._reader.unpark_all()
+
+    def _say(self, read: Sequence[Arrival] | Exception) -> None:
+        assert not self._has_ended, "it was scripted to its end"
+        self._script.append(read)
+        self._reader.unpark_all()
 
     async def __aenter__(self) -> ScriptedSource:
         self.entries.append(_passage())
@@ -99,10 +105,12 @@ class ScriptedSource:
         return self
 
     async def __anext__(self) -> Sequence[Arrival]:
-        try:
-            read = await self._reads.receive()
-        except trio.EndOfChannel:
-            raise StopAsyncIteration from None
+        await trio.lowlevel.checkpoint()
+        while not (self._script or self._has_ended):
+            await self._reader.park()
+        if not self._script:
+            raise StopAsyncIteration
+        read = self._script.popleft()
         if isinstance(read, Exception):
             raise read
         return read

@@ -13,7 +13,6 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from tests.support.baseline import Baseline
 from tests.support.stepping import AtStep
 from tests.upstream.calls import REQUEST, read, stream_of, upstream_to
 from tests.upstream.engine import (
@@ -32,6 +31,7 @@ from tests.upstream.engine import (
 )
 from tests.upstream.nowhere import StuckResolver, listen_in_vain
 from trioproxy.fanout import open_hub
+from trioproxy.testing import TaskCensus
 from trioproxy.upstream import Upstream
 
 pytestmark = pytest.mark.usefixtures("without_garbage_collection")
@@ -118,10 +118,9 @@ async def test_engine_sees_at_once_that_a_call_is_cancelled(
     nursery: trio.Nursery, script: Script, caller: Caller, tls: ssl.SSLContext | None
 ) -> None:
     engine = await start_engine(nursery, script, tls=tls)
-    baseline = Baseline()
-
-    assert await seconds_until_seen(engine, upstream_to(engine), caller) < AT_ONCE
-    await baseline.settled()
+    with TaskCensus() as census:
+        assert await seconds_until_seen(engine, upstream_to(engine), caller) < AT_ONCE
+        await census.settled()
 
 
 @pytest.mark.parametrize("caller", CALLERS)
@@ -131,10 +130,9 @@ async def test_engine_sees_at_once_that_a_call_is_cancelled_in_the_tls_handshake
 ) -> None:
     engine = await start_engine(nursery, script)
     upstream = upstream_to(engine, url=engine.url("https"))
-    baseline = Baseline()
-
-    assert await seconds_until_seen(engine, upstream, caller) < AT_ONCE
-    await baseline.settled()
+    with TaskCensus() as census:
+        assert await seconds_until_seen(engine, upstream, caller) < AT_ONCE
+        await census.settled()
 
 
 @pytest.mark.parametrize("caller", [its_caller_is_cancelled, its_hub_is_cancelled])
@@ -142,10 +140,9 @@ async def test_engine_sees_at_once_that_a_call_is_cancelled_after_its_terminal_e
     nursery: trio.Nursery, caller: Caller
 ) -> None:
     engine = await start_engine(nursery, play(HEAD_OF_STREAM, chunk(events(b"a") + DONE)))
-    baseline = Baseline()
-
-    assert await seconds_until_seen(engine, upstream_to(engine), caller) < AT_ONCE
-    await baseline.settled()
+    with TaskCensus() as census:
+        assert await seconds_until_seen(engine, upstream_to(engine), caller) < AT_ONCE
+        await census.settled()
 
 
 async def test_engine_sees_at_once_that_a_call_is_cancelled_while_it_sends_its_body(
@@ -160,21 +157,20 @@ async def test_engine_sees_at_once_that_a_call_is_cancelled_while_it_sends_its_b
     engine = await start_engine(nursery, reads_late)
     upstream = upstream_to(engine)
     request = replace(REQUEST, body=bytes(32 * 1024 * 1024))
-    baseline = Baseline()
+    with TaskCensus() as census:
+        async with trio.open_nursery() as calls:
+            calls.start_soon(read, upstream, request)
+            peer = await engine.next_peer()
+            await wait_all_tasks_blocked()
+            calls.cancel_scope.cancel()
+        cancelled_at = time.perf_counter()
+        may_read.set()
+        await peer.left.wait()
 
-    async with trio.open_nursery() as calls:
-        calls.start_soon(read, upstream, request)
-        peer = await engine.next_peer()
-        await wait_all_tasks_blocked()
-        calls.cancel_scope.cancel()
-    cancelled_at = time.perf_counter()
-    may_read.set()
-    await peer.left.wait()
-
-    assert len(peer.received) < len(request.body)
-    assert peer.left_at - cancelled_at < AT_ONCE
-    assert upstream.open_calls == 0
-    await baseline.settled()
+        assert len(peer.received) < len(request.body)
+        assert peer.left_at - cancelled_at < AT_ONCE
+        assert upstream.open_calls == 0
+        await census.settled()
 
 
 @pytest.mark.parametrize("caller", CALLERS)
@@ -189,10 +185,9 @@ async def test_proxy_sees_at_once_that_a_call_is_cancelled_in_the_handshake_thro
     monkeypatch.setenv("HTTPS_PROXY", proxy.url())
     monkeypatch.delenv("NO_PROXY", raising=False)
     upstream = upstream_to(proxy, url="https://engine.test", trust_env=True)
-    baseline = Baseline()
-
-    assert await seconds_until_seen(proxy, upstream, caller) < AT_ONCE
-    await baseline.settled()
+    with TaskCensus() as census:
+        assert await seconds_until_seen(proxy, upstream, caller) < AT_ONCE
+        await census.settled()
 
 
 # -- before there is a connection ------------------------------------------------------------------
@@ -203,18 +198,17 @@ async def test_call_that_is_cancelled_before_it_begins_makes_no_connection(
 ) -> None:
     engine = await start_engine(nursery, play())
     upstream = upstream_to(engine)
-    baseline = Baseline()
+    with TaskCensus() as census:
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await read(upstream)
+        async with its_last_reader_leaves(upstream):
+            pass
+        await wait_all_tasks_blocked()
 
-    with trio.CancelScope() as scope:
-        scope.cancel()
-        await read(upstream)
-    async with its_last_reader_leaves(upstream):
-        pass
-    await wait_all_tasks_blocked()
-
-    assert engine.peers == []
-    assert upstream.open_calls == 0
-    await baseline.settled()
+        assert engine.peers == []
+        assert upstream.open_calls == 0
+        await census.settled()
 
 
 @pytest.mark.parametrize("caller", CALLERS)
@@ -222,29 +216,25 @@ async def test_call_that_is_cancelled_while_it_resolves_leaves_nothing(caller: C
     resolver = StuckResolver()
     trio.socket.set_custom_hostname_resolver(resolver)
     upstream = Upstream("http://engine.test")
-    baseline = Baseline()
+    with TaskCensus():
+        async with caller(upstream):
+            await resolver.asked.wait()
+            assert upstream.open_calls == 1
 
-    async with caller(upstream):
-        await resolver.asked.wait()
-        assert upstream.open_calls == 1
-
-    assert upstream.open_calls == 0
-    await baseline.settled(within=0)
+        assert upstream.open_calls == 0
 
 
 @pytest.mark.parametrize("caller", CALLERS)
 async def test_call_that_is_cancelled_while_it_connects_leaves_nothing(caller: Caller) -> None:
     with listen_in_vain() as url:
         upstream = Upstream(url)
-        baseline = Baseline()
+        with TaskCensus() as census:
+            async with caller(upstream):
+                await wait_all_tasks_blocked()
+                with pytest.raises(AssertionError, match="connected to nobody"):
+                    await census.settled(within=0)
 
-        async with caller(upstream):
-            await wait_all_tasks_blocked()
-            with pytest.raises(AssertionError, match="connected to nobody"):
-                await baseline.settled(within=0)
-
-        assert upstream.open_calls == 0
-        await baseline.settled(within=0)
+            assert upstream.open_calls == 0
 
 
 # -- at every other point --------------------------------------------------------------------------
@@ -257,18 +247,18 @@ async def test_cancellation_at_any_step_of_a_call_leaves_nothing(
     answer = [HEAD_OF_STREAM, chunk(events(b"a")), chunk(events(b"b")), chunk(DONE), LAST_CHUNK]
     engine = await start_engine(nursery, play(*answer), tls=tls)
     upstream = upstream_to(engine)
-    baseline = Baseline()
     steps, reached = 0, True
     while reached:
         steps += 1
         scope = trio.CancelScope()
-        with AtStep(steps, scope.cancel) as instant, scope:
-            await read(upstream)
-            instant.disarm()
+        with TaskCensus() as census:
+            with AtStep(steps, scope.cancel) as instant, scope:
+                await read(upstream)
+                instant.disarm()
 
-        assert upstream.open_calls == 0
-        await wait_all_tasks_blocked()
-        await baseline.settled()
+            assert upstream.open_calls == 0
+            await wait_all_tasks_blocked()
+            await census.settled()
         reached = instant.was_reached
 
     assert steps > 20

@@ -8,7 +8,6 @@ from contextlib import ExitStack
 
 import trio
 
-from tests.support.baseline import Baseline
 from tests.support.reading import Reading
 from tests.support.stepping import AtStep
 from tests.upstream.calls import read, stream_of, upstream_to
@@ -23,6 +22,7 @@ from tests.upstream.engine import (
     start_engine,
 )
 from trioproxy.fanout import COMPLETED, open_hub
+from trioproxy.testing import TaskCensus
 
 ROUNDS = 50
 CALLS = 20
@@ -35,32 +35,32 @@ async def test_churn_of_cancelled_calls_costs_no_later_call_its_place(
     rng = random.Random(1)
     engine = await start_engine(nursery, play(*ANSWER))
     upstream = upstream_to(engine)
-    baseline = Baseline()
-    completed: list[int] = []
+    with TaskCensus() as census:
+        completed: list[int] = []
 
-    async def call(number: int, scope: trio.CancelScope) -> None:
-        with scope:
-            await read(upstream)
-            completed.append(number)
+        async def call(number: int, scope: trio.CancelScope) -> None:
+            with scope:
+                await read(upstream)
+                completed.append(number)
 
-    for _ in range(ROUNDS):
-        with ExitStack() as instants:
-            async with trio.open_nursery() as calls:
-                for number in range(CALLS):
-                    scope = trio.CancelScope()
-                    step = round(10 ** rng.uniform(0, 2.8))
-                    instants.enter_context(AtStep(step, scope.cancel))
-                    calls.start_soon(call, number, scope)
-    cancelled = ROUNDS * CALLS - len(completed)
-    completed.clear()
-    async with trio.open_nursery() as calls:
-        for number in range(CALLS):
-            calls.start_soon(call, number, trio.CancelScope())
+        for _ in range(ROUNDS):
+            with ExitStack() as instants:
+                async with trio.open_nursery() as calls:
+                    for number in range(CALLS):
+                        scope = trio.CancelScope()
+                        step = round(10 ** rng.uniform(0, 2.8))
+                        instants.enter_context(AtStep(step, scope.cancel))
+                        calls.start_soon(call, number, scope)
+        cancelled = ROUNDS * CALLS - len(completed)
+        completed.clear()
+        async with trio.open_nursery() as calls:
+            for number in range(CALLS):
+                calls.start_soon(call, number, trio.CancelScope())
 
-    assert cancelled > ROUNDS * CALLS / 2
-    assert sorted(completed) == list(range(CALLS))
-    assert upstream.open_calls == 0
-    await baseline.settled()
+        assert cancelled > ROUNDS * CALLS / 2
+        assert sorted(completed) == list(range(CALLS))
+        assert upstream.open_calls == 0
+        await census.settled()
 
 
 async def test_generations_run_side_by_side_however_many_they_are(nursery: trio.Nursery) -> None:

@@ -8,7 +8,6 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from tests.support.baseline import Baseline
 from tests.support.reading import Reading, read_to_end
 from tests.upstream.calls import generate, stream_of, upstream_to
 from tests.upstream.engine import (
@@ -24,6 +23,7 @@ from tests.upstream.engine import (
     whole_stream,
 )
 from trioproxy.fanout import COMPLETED, Event, Outcome, failed, generation, open_hub
+from trioproxy.testing import TaskCensus
 
 BOM = b"\xef\xbb\xbf"
 ERROR = b'{"error": {"message": "out of memory"}}'
@@ -164,13 +164,12 @@ async def test_event_that_is_larger_than_its_bound_breaks_the_stream(
     huge = b"data: " + b"x" * 2000 + ending
     engine = await start_engine(nursery, play(HEAD_OF_STREAM, chunk(events(b"a")), chunk(huge)))
     upstream = upstream_to(engine, max_event_bytes=1000)
-    baseline = Baseline()
+    with TaskCensus() as census:
+        reading = await generate(stream_of(upstream))
 
-    reading = await generate(stream_of(upstream))
-
-    assert (reading.data, reading.end) == ([b"a"], failed("broken"))
-    assert upstream.open_calls == 0
-    await baseline.settled()
+        assert (reading.data, reading.end) == ([b"a"], failed("broken"))
+        assert upstream.open_calls == 0
+        await census.settled()
 
 
 async def test_body_is_read_on_behind_the_terminal_event(nursery: trio.Nursery) -> None:

@@ -8,7 +8,6 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from tests.support.baseline import Baseline
 from tests.upstream.calls import generate, read, stream_of, upstream_to
 from tests.upstream.engine import (
     DONE,
@@ -25,6 +24,7 @@ from tests.upstream.engine import (
 )
 from tests.upstream.nowhere import UnknownName
 from trioproxy.fanout import COMPLETED, SourceFailed, failed
+from trioproxy.testing import TaskCensus
 from trioproxy.upstream import (
     Upstream,
     UpstreamBroken,
@@ -77,13 +77,11 @@ async def test_refused_connection_makes_the_upstream_unreachable() -> None:
     with socket.socket() as unheard:
         unheard.bind(("127.0.0.1", 0))
         upstream = Upstream("http://{}:{}".format(*unheard.getsockname()))
-        baseline = Baseline()
+        with TaskCensus():
+            with pytest.raises(UpstreamUnreachable):
+                await read(upstream)
 
-        with pytest.raises(UpstreamUnreachable):
-            await read(upstream)
-
-        assert upstream.open_calls == 0
-        await baseline.settled(within=0)
+            assert upstream.open_calls == 0
 
 
 async def test_unknown_name_makes_the_upstream_unreachable() -> None:
@@ -114,13 +112,12 @@ async def test_tls_that_fails_makes_the_upstream_unreachable(
 
     engine = await start_engine(nursery, answer_the_first_bytes)
     upstream = upstream_to(engine, url=engine.url("https"))
-    baseline = Baseline()
+    with TaskCensus() as census:
+        with pytest.raises(UpstreamUnreachable):
+            await read(upstream)
 
-    with pytest.raises(UpstreamUnreachable):
-        await read(upstream)
-
-    assert upstream.open_calls == 0
-    await baseline.settled()
+        assert upstream.open_calls == 0
+        await census.settled()
 
 
 async def test_certificate_that_is_not_trusted_makes_the_upstream_unreachable(
@@ -182,13 +179,12 @@ BROKEN: dict[str, Script] = {
 async def test_answer_that_breaks_off_is_broken(nursery: trio.Nursery, script: Script) -> None:
     engine = await start_engine(nursery, script)
     upstream = upstream_to(engine)
-    baseline = Baseline()
+    with TaskCensus() as census:
+        with pytest.raises(UpstreamBroken):
+            await read(upstream)
 
-    with pytest.raises(UpstreamBroken):
-        await read(upstream)
-
-    assert upstream.open_calls == 0
-    await baseline.settled()
+        assert upstream.open_calls == 0
+        await census.settled()
 
 
 async def test_generation_keeps_what_came_before_its_upstream_broke(nursery: trio.Nursery) -> None:

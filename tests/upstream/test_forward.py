@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import trio
 
-from tests.support.baseline import Baseline
 from tests.upstream.calls import REQUEST, upstream_to
 from tests.upstream.engine import LAST_CHUNK, chunk, play, play_and_finish, start_engine
+from trioproxy.testing import TaskCensus
 from trioproxy.upstream import (
     Head,
     Timeouts,
@@ -81,13 +81,12 @@ async def test_call_that_is_left_early_leaves_nothing(
     segments = [CHUNKED % b"200 OK" + chunk(b"a") * 10 + LAST_CHUNK]
     engine = await start_engine(nursery, play(*segments))
     upstream = upstream_to(engine)
-    baseline = Baseline()
+    with TaskCensus() as census:
+        async with upstream.forward(REQUEST) as answer:
+            for _ in range(pieces_read):
+                await anext(answer)
+            assert upstream.open_calls == 1
 
-    async with upstream.forward(REQUEST) as answer:
-        for _ in range(pieces_read):
-            await anext(answer)
-        assert upstream.open_calls == 1
-
-    assert upstream.open_calls == 0
-    await engine.peers[0].left.wait()
-    await baseline.settled()
+        assert upstream.open_calls == 0
+        await engine.peers[0].left.wait()
+        await census.settled()

@@ -6,7 +6,6 @@ from __future__ import annotations
 import pytest
 import trio
 
-from tests.support.baseline import Baseline
 from tests.upstream.calls import REQUEST, generate, read, stream_of, upstream_to
 from tests.upstream.engine import (
     HEAD_OF_STREAM,
@@ -19,6 +18,7 @@ from tests.upstream.engine import (
     whole_stream,
 )
 from trioproxy.fanout import Outcome, failed
+from trioproxy.testing import TaskCensus
 from trioproxy.upstream import (
     Head,
     UpstreamNotStreaming,
@@ -71,14 +71,13 @@ async def test_refusal_is_kept_as_it_came(
     engine = await start_engine(nursery, play(*segments))
     upstream = upstream_to(engine)
     source = upstream.whole(REQUEST) if made_by == "whole" else stream_of(upstream)
-    baseline = Baseline()
+    with TaskCensus() as census:
+        with pytest.raises(UpstreamRefused) as refusal:
+            await source.__aenter__()
 
-    with pytest.raises(UpstreamRefused) as refusal:
-        await source.__aenter__()
-
-    assert (refusal.value.status, refusal.value.body) == (status, body)
-    assert upstream.open_calls == 0
-    await baseline.settled()
+        assert (refusal.value.status, refusal.value.body) == (status, body)
+        assert upstream.open_calls == 0
+        await census.settled()
 
 
 async def test_refusal_has_the_upstreams_headers(nursery: trio.Nursery) -> None:
@@ -127,14 +126,13 @@ async def test_refusal_that_floods_is_read_no_further_than_it_is_kept(
 
     engine = await start_engine(nursery, send_without_end)
     upstream = upstream_to(engine)
-    baseline = Baseline()
+    with TaskCensus() as census:
+        with pytest.raises(UpstreamRefused) as refusal:
+            await read(upstream)
 
-    with pytest.raises(UpstreamRefused) as refusal:
-        await read(upstream)
-
-    assert len(refusal.value.body) == MAX_REFUSAL_BYTES
-    await engine.peers[0].left.wait()
-    await baseline.settled()
+        assert len(refusal.value.body) == MAX_REFUSAL_BYTES
+        await engine.peers[0].left.wait()
+        await census.settled()
 
 
 async def test_refusal_whose_body_breaks_off_keeps_its_status(nursery: trio.Nursery) -> None:
@@ -182,13 +180,12 @@ async def test_streaming_call_that_is_answered_with_no_stream_fails(
 ) -> None:
     engine = await start_engine(nursery, play(*segments))
     upstream = upstream_to(engine)
-    baseline = Baseline()
+    with TaskCensus() as census:
+        with pytest.raises(UpstreamNotStreaming, match=f"{told} instead of text/event-stream"):
+            await read(upstream)
 
-    with pytest.raises(UpstreamNotStreaming, match=f"{told} instead of text/event-stream"):
-        await read(upstream)
-
-    assert upstream.open_calls == 0
-    await baseline.settled()
+        assert upstream.open_calls == 0
+        await census.settled()
 
 
 @pytest.mark.parametrize(

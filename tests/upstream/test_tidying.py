@@ -9,9 +9,9 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from tests.support.baseline import Baseline
 from tests.upstream.calls import read, stream_of, upstream_to
 from tests.upstream.engine import AT_ONCE, HEAD_OF_STREAM, chunk, events, play, start_engine
+from trioproxy.testing import TaskCensus
 from trioproxy.upstream import call
 
 pytestmark = pytest.mark.usefixtures("without_garbage_collection")
@@ -20,13 +20,12 @@ pytestmark = pytest.mark.usefixtures("without_garbage_collection")
 async def test_call_that_is_left_with_events_unread_leaves_nothing(nursery: trio.Nursery) -> None:
     engine = await start_engine(nursery, play(HEAD_OF_STREAM, chunk(events(b"a")) * 100))
     upstream = upstream_to(engine)
-    baseline = Baseline()
+    with TaskCensus() as census:
+        async with stream_of(upstream) as feed:
+            await anext(aiter(feed))
 
-    async with stream_of(upstream) as feed:
-        await anext(aiter(feed))
-
-    # No task and no ResourceWarning: httpx nests generators, and each must have been finished.
-    await baseline.settled(within=0.5)
+        # No task and no ResourceWarning: httpx nests generators, and each must have been finished.
+        await census.settled(within=0.5)
 
 
 async def test_socket_is_closed_before_httpx_tidies_up(

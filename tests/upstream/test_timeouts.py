@@ -10,7 +10,6 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from tests.support.baseline import Baseline
 from tests.upstream.calls import REQUEST, generate, read, stream_of, upstream_to
 from tests.upstream.clockwork import TimedAnswer
 from tests.upstream.engine import (
@@ -28,6 +27,7 @@ from tests.upstream.engine import (
 )
 from tests.upstream.nowhere import StuckResolver, listen_in_vain
 from trioproxy.fanout import COMPLETED, SourceFailed, failed
+from trioproxy.testing import TaskCensus
 from trioproxy.upstream import (
     Timeouts,
     Upstream,
@@ -214,14 +214,13 @@ async def test_silence_ends_the_call_and_its_connection(
 ) -> None:
     engine = await start_engine(nursery, script)
     upstream = upstream_to(engine, url=engine.url(scheme), timeouts=timeouts)
-    baseline = Baseline()
+    with TaskCensus() as census:
+        with pytest.raises(error):
+            await read(upstream)
 
-    with pytest.raises(error):
-        await read(upstream)
-
-    assert upstream.open_calls == 0
-    await engine.peers[0].left.wait()
-    await baseline.settled()
+        assert upstream.open_calls == 0
+        await engine.peers[0].left.wait()
+        await census.settled()
 
 
 async def test_engine_that_does_not_take_the_request_is_silent(nursery: trio.Nursery) -> None:
@@ -233,38 +232,33 @@ async def test_engine_that_does_not_take_the_request_is_silent(nursery: trio.Nur
 
     engine = await start_engine(nursery, read_late)
     upstream = upstream_to(engine, timeouts=Timeouts(first_token=BRIEFLY))
-    baseline = Baseline()
+    with TaskCensus() as census:
+        with pytest.raises(UpstreamSilent):
+            await read(upstream, request)
 
-    with pytest.raises(UpstreamSilent):
-        await read(upstream, request)
-
-    may_read.set()
-    await engine.peers[0].left.wait()
-    await baseline.settled()
+        may_read.set()
+        await engine.peers[0].left.wait()
+        await census.settled()
 
 
 async def test_host_that_does_not_answer_is_unreachable() -> None:
     with listen_in_vain() as url:
         upstream = Upstream(url, timeouts=Timeouts(connect=BRIEFLY))
-        baseline = Baseline()
+        with TaskCensus():
+            with trio.fail_after(WITHIN), pytest.raises(UpstreamUnreachable):
+                await read(upstream)
 
-        with trio.fail_after(WITHIN), pytest.raises(UpstreamUnreachable):
-            await read(upstream)
-
-        assert upstream.open_calls == 0
-        await baseline.settled(within=0)
+            assert upstream.open_calls == 0
 
 
 async def test_name_that_does_not_resolve_in_time_is_unreachable() -> None:
     trio.socket.set_custom_hostname_resolver(StuckResolver())
     upstream = Upstream("http://engine.test", timeouts=Timeouts(connect=BRIEFLY))
-    baseline = Baseline()
+    with TaskCensus():
+        with trio.fail_after(WITHIN), pytest.raises(UpstreamUnreachable):
+            await read(upstream)
 
-    with trio.fail_after(WITHIN), pytest.raises(UpstreamUnreachable):
-        await read(upstream)
-
-    assert upstream.open_calls == 0
-    await baseline.settled(within=0)
+        assert upstream.open_calls == 0
 
 
 @pytest.mark.parametrize(

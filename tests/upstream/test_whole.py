@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import trio
 
-from tests.support.baseline import Baseline
 from tests.support.reading import read_to_end
 from tests.upstream.calls import REQUEST, generate, upstream_to
 from tests.upstream.engine import LAST_CHUNK, Script, chunk, play, play_and_finish, start_engine
 from trioproxy.fanout import COMPLETED, Limits, Outcome, failed, open_hub
+from trioproxy.testing import TaskCensus
 from trioproxy.upstream import Head, Timeouts
 
 OF_A_LENGTH = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 8\r\n\r\n"
@@ -41,13 +41,12 @@ async def test_answer_is_complete_when_its_body_is(
 ) -> None:
     engine = await start_engine(nursery, script)
     upstream = upstream_to(engine)
-    baseline = Baseline()
+    with TaskCensus() as census:
+        reading = await generate(upstream.whole(REQUEST))
 
-    reading = await generate(upstream.whole(REQUEST))
-
-    assert (b"".join(reading.data), reading.end) == (body, end)
-    assert upstream.open_calls == 0
-    await baseline.settled()
+        assert (b"".join(reading.data), reading.end) == (body, end)
+        assert upstream.open_calls == 0
+        await census.settled()
 
 
 @pytest.mark.parametrize("segments", [[], [OF_A_LENGTH, b'{"a"']], ids=["no head", "half a body"])
@@ -56,14 +55,13 @@ async def test_answer_that_does_not_come_in_time_ends_the_call_and_its_connectio
 ) -> None:
     engine = await start_engine(nursery, play(*segments))
     upstream = upstream_to(engine, timeouts=Timeouts(first_token=0.2))
-    baseline = Baseline()
+    with TaskCensus() as census:
+        reading = await generate(upstream.whole(REQUEST))
 
-    reading = await generate(upstream.whole(REQUEST))
-
-    assert reading.end == failed("timeout")
-    assert upstream.open_calls == 0
-    await engine.peers[0].left.wait()
-    await baseline.settled()
+        assert reading.end == failed("timeout")
+        assert upstream.open_calls == 0
+        await engine.peers[0].left.wait()
+        await census.settled()
 
 
 async def test_pieces_arrive_as_they_come(nursery: trio.Nursery) -> None:
@@ -98,12 +96,11 @@ async def test_head_of_the_answer_is_handed_on(nursery: trio.Nursery) -> None:
 async def test_answer_that_is_too_large_to_keep_is_left_at_once(nursery: trio.Nursery) -> None:
     engine = await start_engine(nursery, play(IN_CHUNKS, chunk(bytes(20_000)) * 10))
     upstream = upstream_to(engine)
-    baseline = Baseline()
+    with TaskCensus() as census:
+        async with open_hub(Limits(max_transcript_bytes=50_000)) as hub:
+            with hub.join("key", upstream.whole(REQUEST), when_full="fail") as subscriber:
+                reading = await read_to_end(subscriber)
 
-    async with open_hub(Limits(max_transcript_bytes=50_000)) as hub:
-        with hub.join("key", upstream.whole(REQUEST), when_full="fail") as subscriber:
-            reading = await read_to_end(subscriber)
-
-    assert reading.end == failed("too_large")
-    await engine.peers[0].left.wait()
-    await baseline.settled()
+        assert reading.end == failed("too_large")
+        await engine.peers[0].left.wait()
+        await census.settled()

@@ -13,10 +13,10 @@ import trio
 
 from tests.support.rawhttp import WITHIN, RawClient, open_client
 from tests.support.sse import SseEvent
-from tests.web.upstream import ScriptedUpstream, open_upstream
 from trioproxy.config import Settings
 from trioproxy.serving import Proxy, open_proxy
 from trioproxy.simulator import EngineSettings, SimulatedEngine, open_engine
+from trioproxy.testing.upstream import ScriptedUpstream, open_upstream
 
 FAST = EngineSettings(rate=0, ttft=0, tokens=8)
 DEFAULTS: dict[str, Any] = {"bind": "127.0.0.1:0", "debug": True}

@@ -17,7 +17,7 @@ from tests.web.service import (
     read_events,
     refusal_of,
 )
-from tests.web.upstream import sse
+from trioproxy.testing.upstream import sse
 
 CREATION: dict[str, Any] = {"path": COMPLETIONS, "body": {"prompt": "The river", "max_tokens": 4}}
 

@@ -16,7 +16,7 @@ from tests.web.service import (
     open_simulated,
     read_events,
 )
-from tests.web.upstream import UpstreamCall, sse
+from trioproxy.testing.upstream import UpstreamCall, sse
 
 Phase = Callable[[UpstreamCall, RawClient], Awaitable[None]]
 WAYS = [RawClient.close, RawClient.reset, RawClient.half_close]

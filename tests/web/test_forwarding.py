@@ -11,7 +11,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from tests.support.rawhttp import RawClient, open_client
 from tests.web.service import ScriptedService, next_event, open_scripted, open_simulated, refusal_of
-from tests.web.upstream import UpstreamCall, sse
+from trioproxy.testing.upstream import UpstreamCall, sse
 
 Leave = Callable[[RawClient], None]
 JSON = ("content-type", "application/json")

@@ -23,7 +23,7 @@ from tests.web.service import (
     refusal_of,
     wait_until,
 )
-from tests.web.upstream import UpstreamCall, sse
+from trioproxy.testing.upstream import UpstreamCall, sse
 
 TOKENS = [b'{"choices":[{"text":"%d"}]}' % number for number in range(6)]
 SENT = [*TOKENS, b"[DONE]"]

@@ -17,7 +17,7 @@ from tests.web.service import (
     refusal_of,
     text_of,
 )
-from tests.web.upstream import sse
+from trioproxy.testing.upstream import sse
 
 ANOTHER = COMPLETION | {"prompt": "Another"}
 REPLAY, LIVE, PRIVATE = {"x-fanout": "replay"}, {"x-fanout": "live"}, {"x-fanout": "private"}

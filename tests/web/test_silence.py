@@ -17,7 +17,7 @@ from tests.web.service import (
     open_simulated,
     read_events,
 )
-from tests.web.upstream import sse
+from trioproxy.testing.upstream import sse
 
 KEY = {"x-generation-key": "k"}
 SOON = {"commit_after": 0.05, "heartbeat": 0.02}

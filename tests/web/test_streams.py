@@ -19,7 +19,7 @@ from tests.web.service import (
     open_simulated,
     read_events,
 )
-from tests.web.upstream import sse
+from trioproxy.testing.upstream import sse
 
 CAPTURES = Path(__file__).parents[1] / "wire" / "captures"
 CHAT_CALL: dict[str, Any] = {

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from tests.support.sse import SseEvent
 from tests.web.service import Service, next_event, open_scripted, read_events
-from tests.web.upstream import UpstreamCall, sse
+from trioproxy.testing.upstream import UpstreamCall, sse
 
 MAX_TRANSCRIPT = 8_000
 TOKENS = [b'{"choices":[{"text":"%d"}]}' % number for number in range(100)]

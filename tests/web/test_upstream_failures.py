@@ -17,7 +17,7 @@ from tests.web.service import (
     open_simulated,
     refusal_of,
 )
-from tests.web.upstream import UpstreamCall, sse
+from trioproxy.testing.upstream import UpstreamCall, sse
 
 VALID = json.dumps(COMPLETION).encode()
 KEY = {"x-generation-key": "k"}

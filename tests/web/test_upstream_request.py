@@ -8,8 +8,8 @@ import pytest
 
 from tests.support.rawhttp import open_client
 from tests.web.service import CHAT, COMPLETIONS, open_scripted, open_service, open_simulated
-from tests.web.upstream import UpstreamCall, open_upstream, sse
 from trioproxy.simulator import Call
+from trioproxy.testing.upstream import UpstreamCall, open_upstream, sse
 
 ODD_BUT_VALID = b'{ "prompt" :"The\\u0020river", "max_tokens":2,"stream" : true ,"x":1e2 }\n'
 

@@ -11,7 +11,7 @@ import trio
 
 from tests.support.rawhttp import RawClient
 from tests.web.service import CHAT, COMPLETIONS, open_scripted, open_simulated
-from tests.web.upstream import UpstreamCall
+from trioproxy.testing.upstream import UpstreamCall
 
 WHOLE: dict[str, Any] = {"prompt": "The river", "stream": False}
 JSON = ("content-type", "application/json")

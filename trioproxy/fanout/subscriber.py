@@ -60,9 +60,12 @@ class Subscriber:
     def evict(self, reason: EvictionReason) -> None:
         """Send this subscriber away: its iteration stops at once with ``end == Evicted(reason)``.
 
-        The generation goes on. Does nothing to a subscriber that has its end already.
+        The generation goes on. Does nothing to a subscriber that has its end already, or was handed
+        the last event of what has ended: that outcome is its end, and it must not see two.
         """
-        if self.end is None:
+        generation = self.generation
+        is_through = generation.outcome is not None and self.cursor == generation.transcript.last
+        if self.end is None and not is_through:
             self.end = Evicted(reason)
             self.bell.ring()
 

@@ -34,9 +34,7 @@ class KernelListener(ClientListener):
     async def accept(self) -> ClientStream:
         """The next client. If cancelled, none was taken."""
         stream = await self._listener.accept()
-        return ClientStream(
-            KernelSocket(stream.socket.detach()), write_timeout=self._write_timeout
-        )
+        return ClientStream(KernelSocket(stream.socket.detach()), write_timeout=self._write_timeout)
 
     async def aclose(self) -> None:
         """Stop listening, and a checkpoint."""

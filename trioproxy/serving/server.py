@@ -88,26 +88,19 @@ async def open_server(app: ASGIFramework, config: Config, listen: Listen) -> Asy
     wrapped = wrap_app(app, config.wsgi_max_body_size, "asgi")
     server = Server(wrapped, config, ssl_context=config.create_ssl_context())
     lifespan = Lifespan(wrapped, config, {})
-    async with trio.open_nursery() as lifespan_nursery:
-        await lifespan_nursery.start(_live, lifespan)
-        await lifespan.wait_for_startup()
-        async with trio.open_nursery() as nursery:
-            listeners = listen()
-            server.binds = [f"{server.scheme}://{listener.address}" for listener in listeners]
-            nursery.start_soon(server.listen, listeners, nursery)
-            try:
-                yield server
-            finally:
-                server.kill_all()
-                nursery.cancel_scope.cancel(reason="the server is closed")
-        await lifespan.wait_for_shutdown()
-        lifespan_nursery.cancel_scope.cancel(reason="the server is closed")
-
-
-async def _live(lifespan: Lifespan, *, task_status: trio.TaskStatus) -> None:
-    """The application's lifespan; where it is cancelled, hypercorn closes one end of its channel
-    and not the other."""
-    try:
-        await lifespan.handle_lifespan(task_status=task_status)
-    finally:
-        lifespan.app_receive_channel.close()
+    # Where its task is cancelled, hypercorn closes one end of that channel and not the other.
+    with lifespan.app_receive_channel:
+        async with trio.open_nursery() as lifespan_nursery:
+            await lifespan_nursery.start(lifespan.handle_lifespan)
+            await lifespan.wait_for_startup()
+            async with trio.open_nursery() as nursery:
+                listeners = listen()
+                server.binds = [f"{server.scheme}://{listener.address}" for listener in listeners]
+                nursery.start_soon(server.listen, listeners, nursery)
+                try:
+                    yield server
+                finally:
+                    server.kill_all()
+                    nursery.cancel_scope.cancel(reason="the server is closed")
+            await lifespan.wait_for_shutdown()
+            lifespan_nursery.cancel_scope.cancel(reason="the server is closed")

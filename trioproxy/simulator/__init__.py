@@ -12,6 +12,11 @@ engine:
   event of its own, and ends for the reason `length`.
 * `GET /v1/models`, `GET /health`, and `GET /stats`: how many generation calls came and how they
   ended.
+* `GET /calls`: the last 10,000 generation calls, oldest first, each with its `prompt` (of a chat,
+  the last message's text; "" if the body makes no sense), its `outcome` (`active`, `completed`,
+  `aborted`, `refused`, `failed`, `cancelled`), `began_unix_ns` and `ended_unix_ns` (the wall clock
+  in nanoseconds; null while it is active). `DELETE /calls` forgets those that have ended and
+  answers how many: `{"forgotten": 3}`. The counts of `/stats` go on.
 
 A client that leaves is seen to leave at once, and its call is counted as aborted. A request asks
 for trouble, or for another pace, in its headers:

@@ -4,12 +4,12 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 import trio
 
-_RECORDED_CALLS = 1_000
+_RECORDED_CALLS = 10_000
 _RECORDED_BODY_BYTES = 64 << 20
 
 
@@ -80,6 +80,8 @@ class Call:
         started: `trio.current_time()` in seconds when the request had been read.
         ended: the same clock when the outcome was decided; None while it is active.
         outcome: how it ended.
+        began_unix_ns, ended_unix_ns: the same two moments by the wall clock, in nanoseconds, to be
+            laid beside what other processes noted.
     """
 
     method: str
@@ -90,6 +92,8 @@ class Call:
     started: float
     ended: float | None = None
     outcome: Outcome = Outcome.ACTIVE
+    began_unix_ns: int = field(default_factory=time.time_ns)
+    ended_unix_ns: int | None = None
 
 
 class SimulatedEngine:
@@ -99,14 +103,16 @@ class SimulatedEngine:
         url: `http://host:port`, without a final slash.
         settings: what it was opened with.
         stats: the counts, changed in place.
-        calls: the last 1,000 generation calls, oldest first; fewer when their bodies pass 64 MiB.
+        calls: the last 10,000 generation calls, oldest first, less those that were forgotten; fewer
+            when their bodies pass 64 MiB.
     """
 
     def __init__(self, url: str, settings: EngineSettings) -> None:
         self.url = url
         self.settings = settings
         self.stats = Stats()
-        self.calls: deque[Call] = deque(maxlen=_RECORDED_CALLS)
+        self.calls: deque[Call] = deque()
+        self._recorded_body_bytes = 0
         self._watchers = trio.lowlevel.ParkingLot()
 
     async def wait_until(self, condition: Callable[[Stats], bool]) -> None:
@@ -120,10 +126,9 @@ class SimulatedEngine:
     def begin(self, call: Call) -> None:
         """Record a generation call that has come."""
         self.calls.append(call)
-        # A thousand small bodies are within the bound, so only a large one pays for the sum.
-        if len(call.body) > _RECORDED_BODY_BYTES // _RECORDED_CALLS:
-            while sum(len(kept.body) for kept in self.calls) > _RECORDED_BODY_BYTES:
-                self.calls.popleft()
+        self._recorded_body_bytes += len(call.body)
+        while len(self.calls) > _RECORDED_CALLS or self._recorded_body_bytes > _RECORDED_BODY_BYTES:
+            self._recorded_body_bytes -= len(self.calls.popleft().body)
         self.stats.calls += 1
         self.stats.active += 1
         self._watchers.unpark_all()
@@ -134,10 +139,20 @@ class SimulatedEngine:
             return
         call.outcome = outcome
         call.ended = trio.current_time()
+        call.ended_unix_ns = time.time_ns()
         self.stats.active -= 1
         if outcome is Outcome.COMPLETED:
             self.stats.completed += 1
         elif outcome is Outcome.ABORTED:
             self.stats.aborted += 1
-            self.stats.last_abort_unix_ns = time.time_ns()
+            self.stats.last_abort_unix_ns = call.ended_unix_ns
         self._watchers.unpark_all()
+
+    def forget_ended(self) -> int:
+        """Drop the calls that have ended from the record, and return how many. Counts stay."""
+        active = [call for call in self.calls if call.outcome is Outcome.ACTIVE]
+        forgotten = len(self.calls) - len(active)
+        self.calls.clear()
+        self.calls.extend(active)
+        self._recorded_body_bytes = sum(len(call.body) for call in active)
+        return forgotten

@@ -143,6 +143,19 @@ def parse_generation(
     )
 
 
+def last_text(path: str, body: bytes) -> str:
+    """Return the text that names a call in a record: the prompt, or a chat's last message.
+
+    It is "" where the body cannot be understood.
+    """
+    try:
+        if path == CHAT_COMPLETIONS:
+            return _text_of(_decode(body, _ChatBody).messages[-1].content)
+        return _text_of_prompt(_decode(body, _CompletionBody).prompt)
+    except Refusal:
+        return ""
+
+
 def _decode(body: bytes, struct: type[_Struct]) -> _Struct:
     try:
         return msgspec.json.decode(body, type=struct)

@@ -7,15 +7,21 @@ from trioproxy.simulator.connection import Connection, HTTPRequest
 from trioproxy.simulator.engine import Call, Outcome, SimulatedEngine
 from trioproxy.simulator.generation import Generation
 from trioproxy.simulator.refusal import Refusal
-from trioproxy.simulator.request import CHAT_COMPLETIONS, COMPLETIONS, parse_generation
+from trioproxy.simulator.request import (
+    CHAT_COMPLETIONS,
+    COMPLETIONS,
+    last_text,
+    parse_generation,
+)
 from trioproxy.simulator.ticker import Ticker
 
 _METHODS = {
-    COMPLETIONS: "POST",
-    CHAT_COMPLETIONS: "POST",
-    "/v1/models": "GET",
-    "/health": "GET",
-    "/stats": "GET",
+    COMPLETIONS: ("POST",),
+    CHAT_COMPLETIONS: ("POST",),
+    "/v1/models": ("GET",),
+    "/health": ("GET",),
+    "/stats": ("GET",),
+    "/calls": ("GET", "DELETE"),
 }
 
 
@@ -28,13 +34,17 @@ async def answer(
     and `trio.BrokenResourceError` when the client of a short answer has left; a generation call's
     client may leave as it likes. If it is cancelled, a part of the answer may have been sent.
     """
-    method = _METHODS.get(request.path)
-    if method is None:
+    methods = _METHODS.get(request.path)
+    if methods is None:
         raise Refusal(404, f"no such path: {request.path}", code="unknown_url")
-    if method != request.method:
-        raise Refusal(405, f"{request.path} takes {method} only", headers={"allow": method})
-    if method == "POST":
+    if request.method not in methods:
+        allowed = ", ".join(methods)
+        raise Refusal(405, f"{request.path} takes {allowed} only", headers={"allow": allowed})
+    if request.method == "POST":
         await _answer_call(request, connection, engine, ticker)
+    elif request.method == "DELETE":
+        forgotten = engine.forget_ended()
+        await connection.respond(200, msgspec.json.encode({"forgotten": forgotten}))
     else:
         await connection.respond(200, msgspec.json.encode(_facts(request.path, engine)))
 
@@ -81,6 +91,8 @@ def _facts(path: str, engine: SimulatedEngine) -> object:
         return engine.stats
     if path == "/health":
         return {"status": "ok"}
+    if path == "/calls":
+        return [_record_of(call) for call in engine.calls]
     model = {
         "id": engine.settings.model,
         "object": "model",
@@ -88,3 +100,12 @@ def _facts(path: str, engine: SimulatedEngine) -> object:
         "owned_by": "trioproxy",
     }
     return {"object": "list", "data": [model]}
+
+
+def _record_of(call: Call) -> dict[str, object]:
+    return {
+        "prompt": last_text(call.path, call.body),
+        "outcome": call.outcome,
+        "began_unix_ns": call.began_unix_ns,
+        "ended_unix_ns": call.ended_unix_ns,
+    }

@@ -1,4 +1,4 @@
-"""An upstream whose every byte the test decides, HTTP/1.1 on a loopback socket."""
+"""An upstream whose every byte the test decides: HTTP/1.1, on loopback or a virtual network."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 import h11
 import trio
 
-from tests.support.rawhttp import WITHIN
+WITHIN = 10.0
+"""Seconds that a step may take unless the test says otherwise: far more than any needs."""
 
 EVENT_STREAM = ("content-type", "text/event-stream")
 
@@ -85,6 +86,13 @@ class ScriptedUpstream:
         self.calls = 0
         self._arrived, self._waiting = trio.open_memory_channel[UpstreamCall](math.inf)
 
+    def __enter__(self) -> ScriptedUpstream:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._arrived.close()
+        self._waiting.close()
+
     async def next_call(self, *, within: float = WITHIN) -> UpstreamCall:
         """The oldest call that was not taken yet, waiting for one if need be."""
         with trio.fail_after(within):
@@ -95,8 +103,12 @@ class ScriptedUpstream:
         async with stream:
             try:
                 call = await _read_call(stream)
-            except (h11.RemoteProtocolError, trio.BrokenResourceError):
-                return  # the caller left in the middle of its request
+            except (
+                h11.RemoteProtocolError,
+                trio.BrokenResourceError,
+                trio.ClosedResourceError,
+            ):
+                return  # the caller left in the middle of its request, or was cut off
             self.calls += 1
             self._arrived.send_nowait(call)
             await trio.sleep_forever()
@@ -125,10 +137,11 @@ async def open_upstream() -> AsyncGenerator[ScriptedUpstream]:
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     host, port = listeners[0].socket.getsockname()
     upstream = ScriptedUpstream(f"http://{host}:{port}")
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(trio.serve_listeners, upstream.serve_client, listeners)
-        yield upstream
-        nursery.cancel_scope.cancel()
+    with upstream:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(trio.serve_listeners, upstream.serve_client, listeners)
+            yield upstream
+            nursery.cancel_scope.cancel(reason="the upstream is closed")
 
 
 def sse(*data: bytes) -> bytes:

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from typing import cast
 
 import trio
-from hypercorn.typing import ASGISendCallable
+from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable
 from quart import request
 from quart.wrappers import Request
 from quart_trio.asgi import TrioASGIHTTPConnection
@@ -58,6 +58,14 @@ class RequestConnection(TrioASGIHTTPConnection):
     Where the handler acquires and the body releases, a client that leaves between the two leaves a
     subscriber behind: the body's first step never runs, and neither does its ``finally``.
     """
+
+    async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        """Answer the request in the calling task, beside one that waits for the client: a task less
+        than Quart takes, for each connection."""
+        request = self._create_request_from_scope(send)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.handle_messages, nursery, request, receive)
+            await self.handle_request(nursery, request, send)
 
     async def handle_request(  # type: ignore[override]
         self, nursery: trio.Nursery, request: Request, send: ASGISendCallable

@@ -1,0 +1,30 @@
+"""What the documents say of the suite is so."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "trioproxy"
+DOCUMENTS = [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")]
+
+
+def test_every_test_that_a_document_names_exists() -> None:
+    tests = "\n".join(path.read_text() for path in ROOT.glob("tests/**/test_*.py"))
+    defined = set(re.findall(r"^ *(?:async )?def (test_\w+)", tests, re.MULTILINE))
+
+    named = {
+        name for document in DOCUMENTS for name in re.findall(r"`(test_\w+)`", document.read_text())
+    }
+
+    assert named - defined == set()
+
+
+def test_every_file_that_a_document_names_exists() -> None:
+    path = r"`((?:trioproxy|tests|benchmarks|docs|fanout|wire|upstream|web|serving)/[\w/.]*)`"
+
+    named = {name for document in DOCUMENTS for name in re.findall(path, document.read_text())}
+
+    missing = [one for one in named if not any((at / one).exists() for at in (ROOT, PACKAGE))]
+    assert missing == []
