@@ -168,14 +168,12 @@ def _closing_a_half(close: _Method) -> _Method:
 
 PLACES: tuple[tuple[type, str, Callable[[_Method], _Method]], ...] = (
     (trio.CancelScope, "__enter__", _entering_a_scope),
-    (
-        trio.CancelScope,
-        "_close",
-        _leaving_a_scope,
-    ),  # called by __exit__, and by a nursery's __aexit__
+    # Called by __exit__, and by a nursery's __aexit__.
+    (trio.CancelScope, "_close", _leaving_a_scope),
     (trio.Nursery, "__init__", _making_a_nursery),
     (trio.MemorySendChannel, "__init__", _making_a_half("send channel")),
-    (trio.MemorySendChannel, "close", _closing_a_half),  # called by __exit__ and aclose
+    # Called by __exit__ and aclose.
+    (trio.MemorySendChannel, "close", _closing_a_half),
     (trio.MemoryReceiveChannel, "__init__", _making_a_half("receive channel")),
     (trio.MemoryReceiveChannel, "close", _closing_a_half),
 )

@@ -12,6 +12,9 @@ import trio
 WITHIN = 10.0
 """Seconds that a step may take unless the test says otherwise: far more than any needs."""
 
+CallerStream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
+"""How a caller comes: as it is, or in TLS, whose handshake the first read makes."""
+
 EVENT_STREAM = ("content-type", "text/event-stream")
 
 
@@ -23,7 +26,7 @@ class UpstreamCall:
 
     def __init__(
         self,
-        stream: trio.SocketStream,
+        stream: CallerStream,
         connection: h11.Connection,
         request: h11.Request,
         body: bytes,
@@ -34,6 +37,8 @@ class UpstreamCall:
         self.body = body
         self._stream = stream
         self._connection = connection
+        transport = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+        self._socket = transport.socket
 
     async def start(self, status: int = 200, *headers: tuple[str, str]) -> None:
         """Write the head of the answer: of a stream of events, unless headers are given."""
@@ -63,7 +68,7 @@ class UpstreamCall:
 
     def cut(self) -> None:
         """Close the connection in the middle of whatever it is in."""
-        self._stream.socket.close()
+        self._socket.close()
 
     async def wait_departure(self, *, within: float = WITHIN) -> None:
         """Wait until the caller has closed the connection."""
@@ -98,7 +103,7 @@ class ScriptedUpstream:
         with trio.fail_after(within):
             return await self._waiting.receive()
 
-    async def serve_client(self, stream: trio.SocketStream) -> None:
+    async def serve_client(self, stream: CallerStream) -> None:
         """Read one request, hand it to the test, and keep its connection open for it."""
         async with stream:
             try:
@@ -114,13 +119,13 @@ class ScriptedUpstream:
             await trio.sleep_forever()
 
 
-async def _read_call(stream: trio.SocketStream) -> UpstreamCall:
+async def _read_call(stream: CallerStream) -> UpstreamCall:
     connection = h11.Connection(h11.SERVER)
     events: list[h11.Event] = []
     while not events or not isinstance(events[-1], h11.EndOfMessage):
         event = connection.next_event()
         if event is h11.NEED_DATA:
-            connection.receive_data(await stream.receive_some())
+            connection.receive_data(bytes(await stream.receive_some()))
         elif isinstance(event, h11.Request | h11.Data | h11.EndOfMessage):
             events.append(event)
         else:

@@ -22,6 +22,9 @@ from trioproxy.upstream.request import Head, UpstreamRequest
 TIDY_SECONDS = 1.0
 """How long httpx may take to put its own house in order once the socket is closed."""
 
+CHUNKS_AT_ONCE = 8
+"""So many chunks may one call handle before others get their turn."""
+
 
 class Answer:
     """The upstream's answer: its head, and its body as an iterator of chunks, each as it came."""
@@ -32,13 +35,21 @@ class Answer:
             [(name.lower(), value) for name, value in response.headers.raw],
         )
         self._chunks = chunks
+        self._taken = 0
 
     def __aiter__(self) -> Answer:
         return self
 
     async def __anext__(self) -> bytes:
         """The next chunk. Raises :class:`UpstreamBroken`. If cancelled, the answer is of no
-        further use."""
+        further use.
+
+        httpx hands out what it has received already without a checkpoint, which can be hundreds of
+        chunks when the machine is busy; here each eighth is one.
+        """
+        self._taken += 1
+        if self._taken % CHUNKS_AT_ONCE == 0:
+            await trio.lowlevel.checkpoint()
         try:
             return await anext(self._chunks)
         except httpx.HTTPError as error:
