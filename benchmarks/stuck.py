@@ -25,12 +25,17 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from benchmarks.answers import understand
 from benchmarks.processes import Process, run
-from benchmarks.readers import Reader, connect, read_until, request
+from benchmarks.readers import Loop, Reader, StuckReader, request
 
 RESULTS = Path(__file__).parent / "results"
 MAX_GROWTH_MS = 5.0
 SETTLE_SECONDS = 0.25
+NANOSECONDS = 1e9
+EXTRA_EVENTS = 3
+"""Beside its tokens an answer has an event for the role, before them, one for the reason of its
+end, and [DONE]."""
 
 
 @dataclass(frozen=True)
@@ -75,44 +80,51 @@ def main() -> int:
 
 def _measure(proxy: Process, options: argparse.Namespace, number: int, stuck: int) -> Round:
     tokens = int(options.rate * options.seconds)
-    data = request(f"round {number} with {stuck}", tokens)
+    data = request(f"round {number} with {stuck}", tokens, {"X-Fanout": "replay"})
+    stopped = [StuckReader(data) for _ in range(stuck)]
+    readers = [Reader(data) for _ in range(options.readers)]
     cpu = proxy.cpu_seconds()
-    stopped = [connect(proxy.host, proxy.port, data, receive_buffer=4096) for _ in range(stuck)]
-    readers = [Reader(connect(proxy.host, proxy.port, data)) for _ in range(options.readers)]
-    try:
-        read_until(readers, time.perf_counter() + 3 * options.seconds + 30)
+    with Loop() as loop:
+        for reader in (*stopped, *readers):
+            loop.connect(reader, proxy.host, proxy.port)
+        deadline = time.monotonic() + 3 * options.seconds + 30
+        if not loop.run(lambda: all(reader.has_ended for reader in readers), deadline):
+            raise TimeoutError("not all readers have come to their end")
         cpu = proxy.cpu_seconds() - cpu
         stuck_left = _wait_for_stuck(proxy, options.write_timeout) if stuck else 0
-    finally:
-        for client in [*stopped, *(reader.socket for reader in readers)]:
-            client.close()
     return _evaluate(readers, tokens, options.rate, stuck, cpu, stuck_left)
 
 
 def _evaluate(
     readers: list[Reader], tokens: int, rate: float, stuck: int, cpu: float, stuck_left: int
 ) -> Round:
+    seqs: list[list[int | None]] = []
+    arrivals: list[list[tuple[int, float]]] = []  # of each reader: a token's number, and seconds
+    for reader in readers:
+        events = understand(reader.pieces).events
+        seqs.append([event.seq for event in events])
+        arrivals.append(
+            [(token, event.at / NANOSECONDS) for token, event in enumerate(events[1:-2], 1)]
+        )
     # The engine keeps an absolute schedule, so the earliest arrival of all, less its place in the
     # schedule, is when the schedule began (to within the fastest delivery that was seen).
-    began = min(now - seq / rate for reader in readers for seq, now in reader.arrivals)
+    began = min(now - token / rate for own in arrivals for token, now in own)
     # From the moment all are connected: connecting costs the proxy more than delivering does, and
     # what was due before a reader was there was replayed to it, not delivered late.
-    settled = max(reader.arrivals[0][1] for reader in readers) + SETTLE_SECONDS
+    settled = max(own[0][1] for own in arrivals) + SETTLE_SECONDS
     delays = sorted(
         (now - due) * 1000
-        for reader in readers
-        for seq, now in reader.arrivals
-        if (due := began + seq / rate) > settled and seq <= tokens
+        for own in arrivals
+        for token, now in own
+        if (due := began + token / rate) > settled
     )
-    last = max(now for reader in readers for seq, now in reader.arrivals if seq == tokens)
+    last = max(own[-1][1] for own in arrivals)
     return Round(
         stuck=stuck,
         p50_ms=delays[len(delays) // 2],
         p99_ms=delays[len(delays) * 99 // 100],
         finish_late_ms=(last - began - tokens / rate) * 1000,
-        lost=sum(
-            [seq for seq, _ in reader.arrivals] != list(range(1, tokens + 3)) for reader in readers
-        ),
+        lost=sum(own != list(range(1, tokens + EXTRA_EVENTS + 1)) for own in seqs),
         proxy_cpu_s=cpu,
         stuck_left=stuck_left,
     )

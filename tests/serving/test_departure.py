@@ -68,6 +68,19 @@ async def test_departure_from_a_stream_is_seen_and_leaves_nothing(
     assert [f"GET {path}"] == app.requests
 
 
+async def test_a_half_closing_client_of_1_0_is_not_left_to_think_that_it_read_it_all(
+    app: App,
+) -> None:
+    async with open_app(app) as server, open_client(server.binds[0]) as client:
+        await client.send(b"GET /quiet HTTP/1.0\r\nHost: server\r\n\r\n")
+        await client.response_head()
+
+        client.half_close()
+
+        await client.body()
+        assert not client.ended_properly  # its framing is the end of the connection
+
+
 @pytest.mark.parametrize(("with_request", "later"), SENT_AHEAD)
 @pytest.mark.parametrize("path", ["/busy", "/quiet"])
 @pytest.mark.parametrize("leave", [WAYS_OF_LEAVING[0], WAYS_OF_LEAVING[2]])

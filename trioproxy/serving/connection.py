@@ -99,7 +99,10 @@ class Connection:
         except* Exception:
             logger.exception("a connection crashed")
         finally:
-            self._client.close()
+            if self._protocol is not None and self._protocol.end_would_pass_for_whole:
+                self._client.kill()
+            else:
+                self._client.close()
 
     async def _serve(self) -> None:
         if self._ssl_context is not None and not await self._shake_hands(self._ssl_context):

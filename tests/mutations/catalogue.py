@@ -1,0 +1,250 @@
+"""What is taken away, and which tests are there to notice."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Mutation(NamedTuple):
+    """``before``, which occurs once in ``path`` of the package, becomes ``after``; ``tests`` (of
+    pytest) must fail."""
+
+    name: str
+    path: str
+    before: str
+    after: str
+    tests: tuple[str, ...]
+
+
+HUB = ("tests/exhaustive/test_hub.py", "tests/laws")
+PROXY = ("tests/exhaustive/test_proxy.py", "tests/serving", "tests/web")
+
+MUTATIONS = [
+    # -- the core ----------------------------------------------------------------------------------
+    Mutation(
+        "leaving takes a task of its own",
+        "fanout/generation.py",
+        "        finally:\n            self._leave(subscriber)\n",
+        "        finally:\n"
+        "            token = trio.lowlevel.current_trio_token()\n"
+        "            token.run_sync_soon(self._leave, subscriber)\n",
+        HUB,
+    ),
+    Mutation(
+        "the registry is told after the cancelling, not with it",
+        "fanout/generation.py",
+        "        self._on_end(self)\n",
+        "        trio.lowlevel.current_trio_token().run_sync_soon(self._on_end, self)\n",
+        HUB,
+    ),
+    Mutation(
+        "the outcome is decided when the task ends, not when it is decided",
+        "fanout/generation.py",
+        "        if self._settle(cancelled(reason)):\n"
+        "            self._scope.cancel(reason=reason)\n",
+        "        self._scope.cancel(reason=reason)\n",
+        HUB,
+    ),
+    Mutation(
+        "a join does not look at the clock",
+        "fanout/generation.py",
+        "        self._see_expiry()\n        return self.outcome is None\n",
+        "        return self.outcome is None\n",
+        HUB,
+    ),
+    Mutation(
+        "the linger is a task",
+        "fanout/generation.py",
+        "        self._scope.deadline = min(self._ends_at, trio.current_time() + self.linger)\n",
+        "        async def linger() -> None:\n"
+        "            await trio.sleep(self.linger)\n"
+        "            if not self.subscribers:\n"
+        '                self.cancel("abandoned")\n'
+        "\n"
+        "        trio.lowlevel.spawn_system_task(linger)\n",
+        HUB,
+    ),
+    Mutation(
+        "the reader waits for its slowest subscriber",
+        "fanout/generation.py",
+        "                        self._append(arrivals)\n",
+        "                        self._append(arrivals)\n"
+        "                        while any(one.lag for one in self.subscribers):\n"
+        "                            await trio.sleep(1)\n",
+        HUB,
+    ),
+    Mutation(
+        "the doorbell carries the token, and a second one finds no room",
+        "fanout/subscriber.py",
+        "            batch = transcript.read(self.cursor)\n",
+        "            batch = transcript.read(max(self.cursor, transcript.last - 1))\n",
+        HUB,
+    ),
+    Mutation(
+        "the doorbell is not closed with its subscriber",
+        "fanout/generation.py",
+        "        subscriber.bell.close()\n",
+        "",
+        HUB,
+    ),
+    Mutation(
+        "a stream that just ends counts as complete",
+        "fanout/generation.py",
+        '                    self._settle(failed("truncated"))\n',
+        '                    self._settle(Outcome("completed"))\n',
+        HUB,
+    ),
+    Mutation(
+        "events are appended after the outcome",
+        "fanout/generation.py",
+        "        if self.outcome is not None:\n            return  # the outcome was",
+        "        if False:\n            return  # the outcome was",
+        HUB,
+    ),
+    Mutation(
+        "a source that crashes takes the hub along",
+        "fanout/generation.py",
+        "        except Exception as error:\n            self._fail(error)\n\n    def _append",
+        "        except SourceFailed as error:\n            self._fail(error)\n\n    def _append",
+        (*HUB, "tests/fanout"),
+    ),
+    Mutation(
+        "the shield has no deadline",
+        "fanout/cleanup.py",
+        "trio.CancelScope(deadline=trio.current_time() + seconds, shield=True)",
+        "trio.CancelScope(shield=True)",
+        ("tests/laws/test_law_08_shields.py", "tests/upstream"),
+    ),
+    # -- the upstream call -------------------------------------------------------------------------
+    Mutation(
+        "the call's socket is closed by waiting for it",
+        "upstream/call.py",
+        "    finally:\n        connection.close()\n",
+        "    finally:\n",
+        ("tests/upstream", *PROXY),
+    ),
+    Mutation(
+        "the body's generators are not read to their end (aclosing is thought to be enough)",
+        "upstream/call.py",
+        "        tidying.push_async_callback(_exhaust, chunks)\n",
+        "        tidying.push_async_callback(chunks.aclose)\n",
+        ("tests/upstream", *PROXY),
+    ),
+    Mutation(
+        "the request's body is httpx's own generator",
+        "upstream/call.py",
+        "    built.stream = RequestBody(request.body)\n",
+        "",
+        ("tests/upstream",),
+    ),
+    Mutation(
+        "httpx's own read timeout of five seconds",
+        "upstream/call.py",
+        "                timeout=httpx.Timeout(None, connect=connect_timeout),\n",
+        "                timeout=httpx.Timeout(5.0, connect=connect_timeout),\n",
+        ("tests/upstream", *PROXY),
+    ),
+    Mutation(
+        "proxies of the environment are obeyed",
+        "upstream/call.py",
+        "                trust_env=trust_env,\n",
+        "                trust_env=True,\n",
+        ("tests/upstream",),
+    ),
+    Mutation(
+        "the upstream may compress, and hold tokens back",
+        "upstream/headers.py",
+        '        b"accept-encoding",  # a compressed stream holds tokens back\n',
+        "",
+        ("tests/upstream", "tests/web"),
+    ),
+    # -- the client's connection -------------------------------------------------------------------
+    Mutation(
+        "a write has no deadline",
+        "serving/stream.py",
+        "                    with trio.fail_after(self.write_timeout):\n",
+        "                    with trio.CancelScope():\n",
+        PROXY,
+    ),
+    Mutation(
+        "a write is shielded, as hypercorn's is",
+        "serving/stream.py",
+        "                    with trio.fail_after(self.write_timeout):\n",
+        "                    with trio.CancelScope(shield=True):\n",
+        ("tests/laws/test_law_08_shields.py", *PROXY),
+    ),
+    Mutation(
+        "a write that was cut in the middle does not end the connection",
+        "serving/stream.py",
+        "            except trio.Cancelled:\n                self.kill()\n                raise\n",
+        "            except trio.Cancelled:\n                raise\n",
+        PROXY,
+    ),
+    Mutation(
+        "bytes after a request park the reader",
+        "serving/protocol.py",
+        "        if isinstance(event, RawData) and (self.is_idle or self.has_whole_request):\n",
+        "        if False:\n",
+        PROXY,
+    ),
+    Mutation(
+        "the keep-alive timer is started after the request's task was cancelled",
+        "serving/protocol.py",
+        "        stream, self.stream = self.stream, None\n",
+        "        stream, self.stream = self.stream, None\n"
+        "        if stream is not None:\n"
+        "            await stream.handle(StreamClosed(stream_id=STREAM_ID))\n",
+        PROXY,
+    ),
+    Mutation(
+        "HTTP/2 by prior knowledge is let in",
+        "serving/protocol.py",
+        "                if event.http_version not in HTTP_VERSIONS:\n",
+        "                if False:\n",
+        ("tests/serving",),
+    ),
+    Mutation(
+        "a connection's crash is everybody's",
+        "serving/connection.py",
+        '        except* Exception:\n            logger.exception("a connection crashed")\n',
+        "",
+        ("tests/serving",),
+    ),
+    Mutation(
+        "the request's channel is closed at one end only",
+        "serving/inbox.py",
+        "        self._take.close()\n        self._put.close()\n",
+        "        self._take.close()\n",
+        PROXY,
+    ),
+    Mutation(
+        "stuck connections are not killed at the end",
+        "serving/proxy.py",
+        "            await self.server.wait_closed()\n        self.server.kill_all()\n",
+        "            await self.server.wait_closed()\n        await self.server.wait_closed()\n",
+        PROXY,
+    ),
+    # -- the routes --------------------------------------------------------------------------------
+    Mutation(
+        "what a request acquired is released by its body's end, not by its stack",
+        "web/connection.py",
+        "        async with AsyncExitStack() as stack:\n"
+        "            cast(ProxyRequest, request).exit_stack = stack\n"
+        "            try:\n"
+        "                await super().handle_request(nursery, request, send)\n",
+        "        if True:\n"
+        "            stack = AsyncExitStack()\n"
+        "            cast(ProxyRequest, request).exit_stack = stack\n"
+        "            try:\n"
+        "                await super().handle_request(nursery, request, send)\n"
+        "                await stack.aclose()\n",
+        PROXY,
+    ),
+    Mutation(
+        "Quart's own response timeout of a minute",
+        "web/app.py",
+        '    app.config["RESPONSE_TIMEOUT"] = None  # a stream lasts as long as it lasts\n',
+        "",
+        PROXY,
+    ),
+]
