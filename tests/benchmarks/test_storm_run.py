@@ -5,8 +5,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("matplotlib", reason="the storm draws its figures with it")
-
 from benchmarks.storm.__main__ import main, parse
 from benchmarks.storm.patterns import PATTERNS
 

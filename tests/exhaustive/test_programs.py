@@ -39,7 +39,7 @@ OPERATIONS = st.one_of(
 PROGRAMS = st.integers(0, 60).flatmap(lambda n: st.lists(OPERATIONS, min_size=n, max_size=n))
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=200)
 @given(program=PROGRAMS, seed=st.integers(0, 2**16))
 def any_program_is_told_rightly_and_leaves_nothing(program: list[Operation], seed: int) -> None:
     with deterministic(seed), TaskCensus() as census:
