@@ -194,7 +194,8 @@ class World:
                 if open_calls:
                     await self._say(name, open_calls[number % len(open_calls)])
             case "kill":
-                connections = sorted(self.proxy.server.connections, key=attrgetter("peer"))
+                served = [one for one in self.proxy.server.connections if one.peer]
+                connections = sorted(served, key=attrgetter("peer"))
                 if connections:
                     self._kill(connections[number % len(connections)])
             case "clock":

@@ -159,7 +159,7 @@ CASES: dict[Blow, list[Play]] = {
         scenes.forwarded_call,
     ],
     all_clients_reset: [scenes.late_join, scenes.slow_reader_skips],
-    connections_are_killed: [scenes.slow_reader_waits, scenes.slow_reader_is_overtaken],
+    connections_are_killed: [scenes.slow_reader_is_overtaken],
     generations_are_cancelled: [
         scenes.late_join,
         scenes.stop_against_completion,
@@ -175,12 +175,12 @@ CASES: dict[Blow, list[Play]] = {
     proxy_is_cancelled: [
         scenes.late_join,
         scenes.upstream_that_is_silent,
-        scenes.stuck_reader,
+        scenes.slow_reader_waits,
         scenes.client_of_http_1_0,
         scenes.forwarded_call,
         scenes.shutdown_while_all_can_finish,
     ],
-    upstream_resets: [scenes.late_join, scenes.whole_call, scenes.forwarded_call],
+    upstream_resets: [scenes.late_join, scenes.forwarded_call],
     upstream_closes: [scenes.join_then_leave, scenes.upstream_that_is_silent],
 }
 """The plays that tell the most of each blow. (All of them with all take some minutes.)"""

@@ -55,6 +55,8 @@ class Connection:
         client: ClientStream,
         ssl_context: ssl.SSLContext | None,
     ) -> None:
+        self.peer: tuple[str, int] | None = None
+        """The client's address; None before it is served, and where its kind of socket has none."""
         self._app = app
         self._config = config
         self._context = context
@@ -68,11 +70,6 @@ class Connection:
         self._turn_has_come = False
         self._nursery: trio.Nursery
         self._protocol: Http11 | None = None
-
-    @property
-    def peer(self) -> tuple[str, int] | None:
-        """The client's address; None where its kind of socket has none."""
-        return parse_socket_addr(self._client.socket.family, self._client.socket.getpeername())
 
     def close_if_idle(self) -> None:
         """End the connection if no request is under way; nothing is lost then."""
@@ -108,6 +105,7 @@ class Connection:
         if self._ssl_context is not None and not await self._shake_hands(self._ssl_context):
             return
         socket = self._client.socket
+        self.peer = parse_socket_addr(socket.family, socket.getpeername())
         self._protocol = protocol = Http11(
             self._app,
             self._config,
