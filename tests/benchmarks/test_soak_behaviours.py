@@ -21,22 +21,25 @@ from trioproxy.simulator import EngineSettings, open_engine
 
 @pytest.fixture
 async def commons(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Commons]:
-    for name in ("SHORT_STALL", "LONG_STALL", "HESITATION", "AWAY", "CREATE_LINGER"):
+    for name in ("SHORT_STALL", "LONG_STALL", "HESITATION", "AWAY"):
         monkeypatch.setattr(behaviours, f"{name}_SECONDS", 0.2)
+    monkeypatch.setattr(
+        behaviours, "CREATE_LINGER_SECONDS", 2.0
+    )  # half of it is for a busy machine
     monkeypatch.setattr(behaviours, "MAX_EVENTS_TOGETHER", 3)
     monkeypatch.setattr(questions, "MAX_SECONDS", 0.2)
     monkeypatch.setattr(questions, "_RATES", (50.0, 0.0))
     monkeypatch.setattr(questions, "_TTFTS", (0.0, 0.1))
     monkeypatch.setattr(questions, "_LINGERS", (0.0, 0.5))
     monkeypatch.setattr(questions, "_LONG_RATES", (0.0,))
-    settings = Settings(bind="127.0.0.1:0", retention=1, write_timeout=5, heartbeat=0.05)
+    settings = Settings(bind="127.0.0.1:0", retention=5, write_timeout=5, heartbeat=0.05)
     async with (
         open_engine(settings=EngineSettings()) as engine,
         open_proxy(settings, upstream_url=engine.url) as proxy,
     ):
         host, _, port = proxy.binds[0].removeprefix("http://").partition(":")
         yield Commons((host, int(port)), seed=1, retention=1)
-        with trio.fail_after(2):
+        with trio.fail_after(10):
             await proxy.hub.wait_idle()
             await proxy.server.wait_closed()
             await engine.wait_until(lambda stats: stats.active == 0)

@@ -12,7 +12,7 @@ from functools import partial
 import trio
 
 from tests.exhaustive import proxy_scenes_engine as engine
-from tests.exhaustive.proxy_scenes_clients import COMPLETIONS, Answer
+from tests.exhaustive.proxy_scenes_clients import COMPLETIONS, MODELS_PATH, Answer
 from tests.exhaustive.proxy_scenes_stage import Scene, play
 
 LINGER = 5.0
@@ -80,13 +80,6 @@ async def stop_against_completion(scene: Scene) -> None:
         nursery.start_soon(stop)
 
 
-async def _read_two(scene: Scene, script: engine.Script) -> None:
-    scene.engine.script = script
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(scene.read)
-        nursery.start_soon(scene.read)
-
-
 @play("502 upstream_unreachable", calls=0)
 async def upstream_that_is_not_there(scene: Scene) -> None:
     scene.engine.stop_listening()
@@ -113,7 +106,10 @@ async def upstream_that_leaves_before_the_first_event(scene: Scene) -> None:
 
 @play("1 upstream_broken DONE", "1 upstream_broken DONE")
 async def upstream_that_leaves_after_the_first_event(scene: Scene) -> None:
-    await _read_two(scene, engine.leave_after_the_first_event)
+    scene.engine.script = engine.leave_after_the_first_event
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(scene.read)
+        nursery.start_soon(scene.read)
 
 
 @play("1 error DONE")
@@ -250,7 +246,7 @@ async def client_of_http_1_0(scene: Scene) -> None:
 async def forwarded_call(scene: Scene) -> None:
     scene.engine.script = engine.list_models
     with scene.client() as client:
-        await client.ask("GET", "/v1/models")
+        await client.ask("GET", MODELS_PATH)
 
 
 @play("1 2 3 4 DONE", "200", "silence", "refused", drain=5.0)

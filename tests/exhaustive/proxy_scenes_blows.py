@@ -31,9 +31,9 @@ CONSEQUENCES: dict[Blow, Consequences] = {}
 def blow(*codes: str, breaks: float = 0) -> Callable[[Blow], Blow]:
     """Register a blow."""
 
-    def register(blow: Blow) -> Blow:
-        CONSEQUENCES[blow] = Consequences(frozenset(codes), breaks)
-        return blow
+    def register(strike: Blow) -> Blow:
+        CONSEQUENCES[strike] = Consequences(frozenset(codes), breaks)
+        return strike
 
     return register
 

@@ -155,9 +155,9 @@ def play(
     ``settings``."""
     words = frozenset(" ".join([*stories, codes]).split())
 
-    def register(play: Play) -> Play:
+    def register(scene_of: Play) -> Play:
         told = words & STATUSES.keys()
-        TERMS[play] = Terms(stories, calls, told, lingers, next_script, settings)
-        return play
+        TERMS[scene_of] = Terms(stories, calls, told, lingers, next_script, settings)
+        return scene_of
 
     return register

@@ -104,8 +104,8 @@ MUTATIONS = [
     Mutation(
         "a source that crashes takes the hub along",
         "fanout/generation.py",
-        "        except Exception as error:\n            self._fail(error)\n\n    def _append",
-        "        except SourceFailed as error:\n            self._fail(error)\n\n    def _append",
+        '        self._settle(failed("internal"))\n',
+        '        self._settle(failed("internal"))\n        raise error\n',
         (*HUB, "tests/fanout"),
     ),
     Mutation(
