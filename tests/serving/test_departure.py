@@ -3,6 +3,7 @@ whatever it has sent ahead."""
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 
 import pytest
@@ -45,6 +46,30 @@ async def wait_gone(app: App, server: Server) -> None:
         await server.wait_closed()
 
 
+async def leave_a_stream(
+    app: App,
+    server: Server,
+    leave: Leave,
+    path: str,
+    with_request: bytes,
+    later: bytes,
+    ssl_context: ssl.SSLContext | None = None,
+) -> None:
+    """Read the beginning of a stream, leave, and see that nothing stays."""
+    with TaskCensus() as census:
+        async with open_client(server.binds[0], ssl_context=ssl_context) as client:
+            await client.send(get(path) + with_request)
+            await client.response_head()
+            assert await client.chunk() == CHUNK
+            await client.send(later)
+            await wait_all_tasks_blocked()
+
+            leave(client)
+
+            await wait_gone(app, server)
+        await census.settled(GONE_WITHIN)
+
+
 @pytest.mark.parametrize(("with_request", "later"), SENT_AHEAD)
 @pytest.mark.parametrize("path", ["/busy", "/quiet"])
 @pytest.mark.parametrize("leave", WAYS_OF_LEAVING)
@@ -52,18 +77,7 @@ async def test_departure_from_a_stream_is_seen_and_leaves_nothing(
     app: App, leave: Leave, path: str, with_request: bytes, later: bytes
 ) -> None:
     async with open_app(app) as server:
-        with TaskCensus() as census:
-            async with open_client(server.binds[0]) as client:
-                await client.send(get(path) + with_request)
-                await client.response_head()
-                assert await client.chunk() == CHUNK
-                await client.send(later)
-                await wait_all_tasks_blocked()
-
-                leave(client)
-
-                await wait_gone(app, server)
-            await census.settled(GONE_WITHIN)
+        await leave_a_stream(app, server, leave, path, with_request, later)
 
     assert [f"GET {path}"] == app.requests
 
@@ -88,18 +102,7 @@ async def test_departure_from_a_stream_over_tls_is_seen_and_leaves_nothing(
     app: App, tls: TLS, leave: Leave, path: str, with_request: bytes, later: bytes
 ) -> None:
     async with open_app(app, tls=tls) as server:
-        with TaskCensus() as census:
-            async with open_client(server.binds[0], ssl_context=tls.client) as client:
-                await client.send(get(path) + with_request)
-                await client.response_head()
-                assert await client.chunk() == CHUNK
-                await client.send(later)
-                await wait_all_tasks_blocked()
-
-                leave(client)
-
-                await wait_gone(app, server)
-            await census.settled(GONE_WITHIN)
+        await leave_a_stream(app, server, leave, path, with_request, later, ssl_context=tls.client)
 
     assert [f"GET {path}"] == app.requests
 

@@ -101,6 +101,24 @@ async def wait_readable(socket: SocketType) -> None:
         await trio.lowlevel.wait_readable(socket.fileno())
 
 
+async def outcome_of_waiting(
+    operation: Callable[[], Awaitable[Any]], then: Callable[[], Any | Awaitable[Any]]
+) -> Any:
+    """The outcome of an operation that waits when ``then`` is done."""
+    told: list[Any] = []
+
+    async def wait() -> None:
+        told.append(await outcome(operation))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        await wait_all_tasks_blocked()
+        assert not told, "it did not wait"
+
+        await outcome(then)
+    return told[0]
+
+
 async def outcome(operation: Callable[[], Any | Awaitable[Any]]) -> Any:
     """What it returns, or the name of the error that it fails with."""
     try:

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import trio
 from trio.socket import SocketType
-from trio.testing import wait_all_tasks_blocked
 
 from tests.testing.networks import (
     ABORT,
@@ -22,6 +21,7 @@ from tests.testing.networks import (
     open_listener,
     open_pair,
     outcome,
+    outcome_of_waiting,
     receive_all,
     wait_readable,
 )
@@ -198,14 +198,11 @@ async def test_half_closing_answers_the_close_of_the_other_side(network: Network
 @on_both_networks
 async def test_shutting_its_own_side_for_reading_ends_it_for_a_reader(network: Network) -> None:
     async with open_pair(network) as (near, far):
-        received: list[bytes] = []
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_receive_into, near, received)
-            await wait_all_tasks_blocked()
+        told = await outcome_of_waiting(
+            lambda: near.recv(1), lambda: near.shutdown(stdlib_socket.SHUT_RD)
+        )
 
-            near.shutdown(stdlib_socket.SHUT_RD)
-
-        assert (received, near.did_shutdown_SHUT_WR) == ([b""], False)
+        assert (told, near.did_shutdown_SHUT_WR) == (b"", False)
         await far.send(b"still taken")
         assert await near.recv(100) == b"still taken"
 
@@ -225,24 +222,13 @@ async def test_bytes_that_come_after_shutting_both_sides_reset_the_connection(
         assert await outcome(lambda: far.send(b"more")) == "EPIPE"
 
 
-async def _receive_into(socket: SocketType, received: list[Any]) -> None:
-    received.append(await outcome(lambda: socket.recv(1)))
-
-
 @on_both_networks
 @pytest.mark.parametrize(("end", "told"), [(close, b""), (half_close, b""), (reset, "ECONNRESET")])
 async def test_a_reader_who_waits_is_told_the_end_at_once(
     network: Network, end: Callable[[SocketType], None], told: Any
 ) -> None:
     async with open_pair(network) as (near, far):
-        received: list[Any] = []
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_receive_into, near, received)
-            await wait_all_tasks_blocked()
-
-            end(far)
-
-        assert received == [told]
+        assert await outcome_of_waiting(lambda: near.recv(1), lambda: end(far)) == told
 
 
 @on_both_networks
@@ -250,18 +236,11 @@ async def test_a_writer_who_waits_is_told_of_a_reset(network: Network) -> None:
     async with open_pair(network) as (near, far):
         hold_little(near, far)
         await fill(near)
-        told: list[Any] = []
+        close_with_bytes_unread = far.close
 
-        async def send() -> None:
-            told.append(await outcome(lambda: near.send(b"more")))
+        told = await outcome_of_waiting(lambda: near.send(b"more"), close_with_bytes_unread)
 
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(send)
-            await wait_all_tasks_blocked()
-
-            far.close()  # with bytes unread
-
-        assert told == ["ECONNRESET"]
+        assert told == "ECONNRESET"
 
 
 @on_both_networks
@@ -271,18 +250,11 @@ async def test_a_writer_who_waits_is_told_of_a_half_close_of_its_own_side(
     async with open_pair(network) as (near, far):
         hold_little(near, far)
         await fill(near)
-        told: list[Any] = []
+        told = await outcome_of_waiting(
+            lambda: near.send(b"more"), lambda: near.shutdown(stdlib_socket.SHUT_WR)
+        )
 
-        async def send() -> None:
-            told.append(await outcome(lambda: near.send(b"more")))
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(send)
-            await wait_all_tasks_blocked()
-
-            near.shutdown(stdlib_socket.SHUT_WR)
-
-        assert told == ["EPIPE"]
+        assert told == "EPIPE"
 
 
 @on_both_networks

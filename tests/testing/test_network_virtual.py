@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket as stdlib_socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
@@ -19,6 +19,7 @@ from tests.testing.networks import (
     open_listener,
     open_pair,
     outcome,
+    outcome_of_waiting,
 )
 from trioproxy.testing import Trial, cancel_at_every_checkpoint
 from trioproxy.testing.network import Endpoint, VirtualNetwork, VirtualSocket
@@ -188,38 +189,28 @@ async def test_a_fault_in_a_connection_resets_both_ends(
 async def test_a_fault_wakes_who_waits_at_the_other_end() -> None:
     fault = Fault()
     async with open_pair(virtual_network(on_io=fault)) as (near, far):
-        told: list[object] = []
 
-        async def receive() -> None:
-            told.append(await outcome(lambda: far.recv(1)))
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(receive)
-            await wait_all_tasks_blocked()
+        def send_into_the_fault() -> Awaitable[int]:
             fault.is_set = True
+            return near.send(b"a")
 
-            await outcome(lambda: near.send(b"a"))
+        told = await outcome_of_waiting(lambda: far.recv(1), send_into_the_fault)
 
-    assert told == ["ECONNRESET"]
+    assert told == "ECONNRESET"
 
 
 async def test_a_fault_wakes_who_waits_to_send_at_the_other_end() -> None:
     fault = Fault()
     async with open_pair(virtual_network(on_io=fault)) as (near, far):
         await fill(far)
-        told: list[object] = []
 
-        async def send() -> None:
-            told.append(await outcome(lambda: far.send(b"more")))
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(send)
-            await wait_all_tasks_blocked()
+        def send_into_the_fault() -> Awaitable[int]:
             fault.is_set = True
+            return near.send(b"a")
 
-            await outcome(lambda: near.send(b"a"))
+        told = await outcome_of_waiting(lambda: far.send(b"more"), send_into_the_fault)
 
-    assert told == ["ECONNRESET"]
+    assert told == "ECONNRESET"
 
 
 async def test_what_the_end_that_had_a_fault_does_then_is_not_seen_at_the_other() -> None:

@@ -12,6 +12,7 @@ import httpx
 import trio
 
 from tests.support.rawhttp import WITHIN, RawClient, open_client
+from tests.support.response import Head
 from tests.support.sse import SseEvent
 from trioproxy.config import Settings
 from trioproxy.serving import Proxy, open_proxy
@@ -26,6 +27,9 @@ CHAT = "/v1/chat/completions"
 
 COMPLETION: dict[str, Any] = {"prompt": "The river", "stream": True}
 """The body of a call that streams as many tokens as the engine's settings say."""
+
+CREATION: dict[str, Any] = {"path": COMPLETIONS, "body": {"prompt": "The river", "max_tokens": 4}}
+"""What makes a generation that nobody reads yet."""
 
 NOBODY_THERE = "http://127.0.0.1:1"
 """An upstream that refuses every connection."""
@@ -228,6 +232,14 @@ def error_of(response: httpx.Response) -> dict[str, Any]:
 def refusal_of(response: httpx.Response) -> tuple[int, str]:
     """The status of the response and the code of its error."""
     return response.status_code, error_of(response)["code"]
+
+
+def lasting_headers_of(head: Head) -> dict[str, str]:
+    """The headers of an answer without those that are new each time, which must be there."""
+    headers = dict(head.headers)
+    assert headers.pop("date")
+    assert headers.pop("x-generation-id").startswith("gen_")
+    return headers
 
 
 async def next_event(client: RawClient) -> SseEvent:

@@ -10,6 +10,7 @@ import pytest
 from tests.web.service import (
     CHAT,
     COMPLETIONS,
+    CREATION,
     NOBODY_THERE,
     open_scripted,
     open_service,
@@ -18,8 +19,6 @@ from tests.web.service import (
     refusal_of,
 )
 from trioproxy.testing.upstream import sse
-
-CREATION: dict[str, Any] = {"path": COMPLETIONS, "body": {"prompt": "The river", "max_tokens": 4}}
 
 
 async def test_a_generation_is_made_without_a_reader_and_read_later_from_its_start() -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any
 
 import pytest
 
 from tests.web.service import (
     COMPLETION,
     COMPLETIONS,
+    CREATION,
     HALF_OF_EIGHT_THEN_SILENCE,
     NOBODY_THERE,
     next_event,
@@ -21,8 +21,6 @@ from tests.web.service import (
     refusal_of,
 )
 from trioproxy.testing.upstream import sse
-
-CREATION: dict[str, Any] = {"path": COMPLETIONS, "body": {"prompt": "The river", "max_tokens": 4}}
 
 
 async def test_a_running_generation_has_this_shape() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 
+import httpx
 import pytest
 
 from tests.web.service import (
@@ -18,6 +19,12 @@ from tests.web.service import (
 
 VALID = json.dumps(COMPLETION).encode()
 KEY = {"x-generation-key": "k"}
+
+
+def assert_is_to_try_later(refused: httpx.Response, status: int, kind: str, code: str) -> None:
+    error = error_of(refused)
+    told = (refused.status_code, error["type"], error["code"], refused.headers["retry-after"])
+    assert told == (status, kind, code, "1")
 
 
 @pytest.mark.parametrize("path", [COMPLETIONS, "/v1/generations", "/v1/embeddings"])
@@ -87,13 +94,7 @@ async def test_too_many_subscribers_are_told_to_try_again_later() -> None:
         assert service.engine.stats.calls == 1
         await assert_answers(service)
     for refused in refusals:
-        error = error_of(refused)
-        assert (
-            refused.status_code,
-            error["type"],
-            error["code"],
-            refused.headers["retry-after"],
-        ) == (429, "rate_limit_error", "too_many_subscribers", "1")
+        assert_is_to_try_later(refused, 429, "rate_limit_error", "too_many_subscribers")
 
 
 async def test_too_many_generations_are_told_to_try_again_later() -> None:
@@ -109,13 +110,7 @@ async def test_too_many_generations_are_told_to_try_again_later() -> None:
 
         await assert_answers(service)
     for refused in refusals:
-        error = error_of(refused)
-        assert (
-            refused.status_code,
-            error["type"],
-            error["code"],
-            refused.headers["retry-after"],
-        ) == (429, "rate_limit_error", "too_many_generations", "1")
+        assert_is_to_try_later(refused, 429, "rate_limit_error", "too_many_generations")
 
 
 async def test_who_asks_for_something_new_while_the_proxy_drains_is_sent_elsewhere() -> None:
@@ -129,11 +124,5 @@ async def test_who_asks_for_something_new_while_the_proxy_drains_is_sent_elsewhe
         async with service.ask(headers=KEY | HALF_OF_EIGHT_THEN_SILENCE) as joins:
             joined = await joins.response_head()
 
-    error = error_of(refused)
-    assert (
-        refused.status_code,
-        error["type"],
-        error["code"],
-        refused.headers["retry-after"],
-    ) == (503, "server_error", "shutting_down", "1")
+    assert_is_to_try_later(refused, 503, "server_error", "shutting_down")
     assert (200, generation_id) == (joined.status, joined.headers["x-generation-id"])
