@@ -188,12 +188,13 @@ MUTATIONS = [
         PROXY,
     ),
     Mutation(
-        "the keep-alive timer is started after the request's task was cancelled",
+        "the keep-alive timer is started behind a checkpoint, after the request's task was cancelled",
         "serving/protocol.py",
         "        stream, self.stream = self.stream, None\n",
         "        stream, self.stream = self.stream, None\n"
         "        if stream is not None:\n"
-        "            await stream.handle(StreamClosed(stream_id=STREAM_ID))\n",
+        "            await stream.handle(StreamClosed(stream_id=STREAM_ID))\n"
+        "        await __import__('trio').lowlevel.checkpoint()\n",
         PROXY,
     ),
     Mutation(
