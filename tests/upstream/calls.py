@@ -8,7 +8,7 @@ from tests.support.reading import Reading, read_to_end
 from tests.upstream.engine import Engine, client_context
 from trioproxy.fanout import Arrival, Source, open_hub
 from trioproxy.upstream import Timeouts, Upstream, UpstreamRequest
-from trioproxy.wire import OPENAI_COMPLETIONS
+from trioproxy.wire import OPENAI_COMPLETIONS, Tally
 
 REQUEST = UpstreamRequest(
     "POST", b"/v1/completions", [(b"content-type", b"application/json")], b'{"n":1}'
@@ -26,7 +26,7 @@ def upstream_to(
 
 def stream_of(upstream: Upstream, request: UpstreamRequest = REQUEST) -> Source:
     """A streaming call, not yet made."""
-    return upstream.stream(request, OPENAI_COMPLETIONS)
+    return upstream.stream(request, OPENAI_COMPLETIONS, Tally(OPENAI_COMPLETIONS))
 
 
 async def read(upstream: Upstream, request: UpstreamRequest = REQUEST) -> list[Arrival]:

@@ -238,7 +238,9 @@ def lasting_headers_of(head: Head) -> dict[str, str]:
     """The headers of an answer without those that are new each time, which must be there."""
     headers = dict(head.headers)
     assert headers.pop("date")
-    assert headers.pop("x-generation-id").startswith("gen_")
+    generation_id = headers.pop("x-generation-id")
+    assert generation_id.startswith("gen_")
+    assert headers.pop("link") == f'</v1/generations/{generation_id}>; rel="cancel"'
     return headers
 
 

@@ -148,7 +148,7 @@ async def test_identical_requests_are_never_shared() -> None:
 async def test_an_answer_is_passed_on_as_it_comes() -> None:
     async with (
         open_scripted() as service,
-        service.request("POST", "/v1/messages", body=b"{}") as client,
+        service.request("POST", "/v1/audio/speech", body=b"{}") as client,
     ):
         call = await service.upstream.next_call()
         await call.start()

@@ -44,6 +44,7 @@ async def test_a_running_generation_has_this_shape() -> None:
         "subscribers": 1,
         "events": 4,
         "bytes": sum(payloads),
+        "usage": {"prompt_tokens": None, "completion_tokens": 4, "estimated": True},
         "ended_at": None,
     }
 
@@ -66,6 +67,7 @@ async def test_an_ended_generation_has_this_shape() -> None:
         "mode": "private",
         "subscribers": 0,
         "events": 10,
+        "usage": {"prompt_tokens": None, "completion_tokens": 8, "estimated": True},
     }
 
 

@@ -62,7 +62,10 @@ async def test_every_reader_is_told_once_and_then_that_it_is_over(
     assert done == SseEvent(None, None, b"[DONE]")
     assert {"kind": "failed", "reason": reason} == outcome
     assert later.content.count(b'"error"') == 1
-    assert later.content.endswith(b"\n\ndata: [DONE]\n\n")
+    last = len(tokens) + (reason == "upstream_error")
+    assert later.content.endswith(
+        b"\nid: %b:%d\ndata: [DONE]\n\n" % (generation_id.encode(), last + 1)
+    )
 
 
 async def test_an_error_of_the_engines_own_comes_through_as_an_event_of_the_stream() -> None:
@@ -154,5 +157,26 @@ async def test_the_tokens_before_the_failure_can_be_read_again() -> None:
         generation_id = first.headers["x-generation-id"]
         again = await service.http.get(f"/v1/generations/{generation_id}/events")
 
-    assert first.content == again.content
+    end_id = f"id: {generation_id}:5\n".encode()
+    assert end_id not in first.content
+    assert first.content == again.content.replace(end_id, b"")
     assert f"id: {generation_id}:4\n".encode() in first.content
+
+
+@pytest.mark.parametrize(
+    ("read", "status", "errors"), [(3, 200, 1), (4, 200, 1), (5, 204, 0)], ids=str
+)
+async def test_who_comes_back_is_told_of_the_failure_until_it_has_been_told(
+    read: int, status: int, errors: int
+) -> None:
+    async with open_simulated() as service:
+        first = await service.http.post(
+            COMPLETIONS, json=COMPLETION, headers={"x-sim-fail": "truncate"}
+        )
+        generation_id = first.headers["x-generation-id"]
+        again = await service.http.get(
+            f"/v1/generations/{generation_id}/events",
+            headers={"last-event-id": f"{generation_id}:{read}"},
+        )
+
+    assert (status, errors) == (again.status_code, again.content.count(b'"error"'))

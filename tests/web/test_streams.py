@@ -38,13 +38,15 @@ async def test_the_head_says_all_that_those_in_between_must_know(
 
     headers = dict(head.headers)
     assert headers.pop("date")
-    assert re.fullmatch("gen_[0-9a-f]{32}", headers.pop("x-generation-id"))
+    generation_id = headers.pop("x-generation-id")
+    assert re.fullmatch("gen_[0-9a-f]{32}", generation_id)
     assert (head.status, headers) == (
         200,
         {
             "content-type": "text/event-stream; charset=utf-8",
             "cache-control": "no-cache, no-transform",
             "x-accel-buffering": "no",
+            "link": f'</v1/generations/{generation_id}>; rel="cancel"',
             "x-cache": "miss",
             "transfer-encoding": "chunked",
         },

@@ -26,24 +26,24 @@ RIVER = ". 東京 は 川 の 町 です 。 The boat are small model can stream
 
 # name: dialect, text of each choice, usage
 STREAMS: dict[str, tuple[Dialect, dict[int, str], Usage | None]] = {
-    "chat": (OPENAI_CHAT, {0: STORY + " When the 🚢 boat are"}, Usage(27, 24, 51)),
+    "chat": (OPENAI_CHAT, {0: STORY + " When the 🚢 boat are"}, Usage(27, 24)),
     "chat_logprobs": (OPENAI_CHAT, {0: " to stop. Déjà"}, None),
     "chat_n2": (
         OPENAI_CHAT,
         {0: " to stop. Déjà vu is a long", 1: " to stop. In the river runs under"},
-        Usage(27, 8, 35),
+        Usage(27, 8),
     ),
     "chat_nousage": (OPENAI_CHAT, {0: " to stop. Déjà vu is a long"}, None),
     "chat_stop": (OPENAI_CHAT, {0: " to stop"}, None),
     "chat_timings": (OPENAI_CHAT, {0: " to stop. Déjà"}, None),
     "chat_tool": (OPENAI_CHAT, {0: ""}, None),
-    "completions": (OPENAI_COMPLETIONS, {0: RIVER + " to many readers."}, Usage(5, 24, 29)),
+    "completions": (OPENAI_COMPLETIONS, {0: RIVER + " to many readers."}, Usage(5, 24)),
     "completions_n2": (
         OPENAI_COMPLETIONS,
         {0: ". 東京 は 川 の 町 です 。", 1: " and a river and the river runs under"},
-        Usage(5, 8, 13),
+        Usage(5, 8),
     ),
-    "completions_usage": (OPENAI_COMPLETIONS, {0: RIVER + " to many readers."}, Usage(5, 24, 29)),
+    "completions_usage": (OPENAI_COMPLETIONS, {0: RIVER + " to many readers."}, Usage(5, 24)),
 }
 EACH_STREAM = pytest.mark.parametrize("name", STREAMS)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from trioproxy.fanout.budget import Budget
@@ -37,6 +38,11 @@ class Transcript:
         self._budget = budget
         self._when_full = when_full
         self._events: list[Event] = []
+
+    @property
+    def events(self) -> Sequence[Event]:
+        """The events held, oldest first: those from ``first`` to ``last``."""
+        return self._events
 
     def append(self, name: bytes | None, data: bytes) -> None:
         """Add one event. Raises :class:`TranscriptFull`, with nothing added, where trimming is

@@ -10,7 +10,7 @@ from trioproxy.fanout import COMPLETED, Arrival, Outcome, failed
 from trioproxy.upstream.call import Answer
 from trioproxy.upstream.errors import UpstreamBroken, UpstreamSilent
 from trioproxy.upstream.request import Head
-from trioproxy.wire import Dialect, EventTooLarge, Message, Verdict
+from trioproxy.wire import Dialect, EventTooLarge, Message, Tally, Verdict
 
 OUTCOMES: dict[Verdict, Outcome] = {
     Verdict.COMPLETED: COMPLETED,
@@ -23,13 +23,15 @@ class EventFeed:
 
     ``first_deadline`` (trio time) bounds the wait for the first event, ``inter_token_timeout``
     (seconds) each wait after that; comments by which the upstream says that it is alive count for
-    neither.
+    neither. ``tally`` counts each message as it comes. The data are the upstream's own bytes, but
+    for a number that the dialect's events have and this upstream's lack.
     """
 
     def __init__(
         self,
         answer: Answer,
         dialect: Dialect,
+        tally: Tally,
         *,
         first_deadline: float,
         inter_token_timeout: float,
@@ -38,7 +40,10 @@ class EventFeed:
         self.head: Head = answer.head
         self._answer = answer
         self._verdict = dialect.verdict
-        self._parser = dialect.parser(max_event_bytes)
+        self._numbered = dialect.numbered
+        self._count = tally.count
+        self._parser = dialect.framing.parser(max_event_bytes)
+        self._events = 0
         self._deadline = first_deadline
         self._inter_token_timeout = inter_token_timeout
         self._ended = False
@@ -75,7 +80,12 @@ class EventFeed:
 
     def _arrival(self, message: Message) -> Arrival:
         verdict = self._verdict(message)
-        return Arrival(message.name, message.data, OUTCOMES[verdict] if verdict else None)
+        self._count(message)
+        name, data = message
+        if self._numbered is not None:
+            data = self._numbered(data, self._events)
+        self._events += 1
+        return Arrival(name, data, OUTCOMES[verdict] if verdict else None)
 
 
 class WholeFeed:

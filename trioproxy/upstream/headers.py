@@ -46,16 +46,28 @@ CREDENTIALS = frozenset({b"authorization", b"x-api-key", b"api-key", b"x-goog-ap
 def request_headers(
     headers: Iterable[tuple[bytes, bytes]], *, key: str | None = None
 ) -> HeaderPairs:
-    """The headers to send upstream, names in lower case. ``key`` replaces the client's
-    credentials."""
+    """The headers to send upstream, names in lower case. ``key`` takes the place of the client's
+    credentials, in the form in which the API of the request has them."""
+    headers = list(headers)
     dropped = NOT_REQUESTED | OWN_HEADERS
     if key is not None:
         dropped |= CREDENTIALS
     kept = [pair for pair in _end_to_end(headers) if pair[0] not in dropped]
     kept.append((b"accept-encoding", b"identity"))
     if key is not None:
-        kept.append((b"authorization", b"Bearer " + key.encode()))
+        kept.append(_credential(headers, key.encode()))
     return kept
+
+
+def _credential(headers: HeaderPairs, key: bytes) -> tuple[bytes, bytes]:
+    names = {name.lower() for name, _ in headers}
+    if b"authorization" not in names:
+        for name in (b"x-api-key", b"api-key", b"x-goog-api-key"):
+            if name in names:
+                return name, key
+        if b"anthropic-version" in names:  # which every request of that API must have
+            return b"x-api-key", key
+    return b"authorization", b"Bearer " + key
 
 
 def answer_headers(headers: Iterable[tuple[bytes, bytes]]) -> HeaderPairs:

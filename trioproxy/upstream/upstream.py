@@ -20,7 +20,7 @@ from trioproxy.upstream.errors import (
 )
 from trioproxy.upstream.feed import EventFeed, WholeFeed
 from trioproxy.upstream.request import UpstreamRequest
-from trioproxy.wire import Dialect
+from trioproxy.wire import Dialect, Tally
 
 MAX_REFUSAL_BYTES = 64 * 1024
 """An error answer is kept up to this size; what is longer is cut."""
@@ -60,22 +60,27 @@ class Upstream:
         self._ssl_context = ssl_context or _ssl_context_for(self._base_url, trust_env)
 
     @asynccontextmanager
-    async def stream(self, request: UpstreamRequest, dialect: Dialect) -> AsyncGenerator[Feed]:
-        """A source: the call whose answer is a stream of ``dialect``'s events.
+    async def stream(
+        self, request: UpstreamRequest, dialect: Dialect, tally: Tally
+    ) -> AsyncGenerator[Feed]:
+        """A source: the call whose answer is a stream of ``dialect``'s events, each counted by
+        ``tally``.
 
         Entering raises :class:`UpstreamRefused` with the upstream's own answer where that is an
         error, or one of the other errors of this package.
         """
         first_deadline = trio.current_time() + self.timeouts.first_token
         async with self._open(request, first_deadline) as answer:
-            if answer.head.media_type != dialect.media_type:
+            expected = dialect.framing.media_type
+            if answer.head.media_type != expected:
                 raise UpstreamNotStreaming(
                     f"the upstream answered a streaming call with "
-                    f"{answer.head.media_type or 'an untyped body'} instead of {dialect.media_type}"
+                    f"{answer.head.media_type or 'an untyped body'} instead of {expected}"
                 )
             yield EventFeed(
                 answer,
                 dialect,
+                tally,
                 first_deadline=first_deadline,
                 inter_token_timeout=self.timeouts.inter_token,
                 max_event_bytes=self.max_event_bytes,

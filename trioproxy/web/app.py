@@ -10,13 +10,14 @@ from quart_trio import QuartTrio
 from trioproxy.config import Settings
 from trioproxy.fanout import Hub
 from trioproxy.upstream import Upstream
+from trioproxy.web.background import Background
 from trioproxy.web.connection import ProxyRequest, RequestConnection, current_request
 from trioproxy.web.failures import respond_to_error
 from trioproxy.web.forwarding import METHODS, Forward, ForwardedPath
 from trioproxy.web.generate import Generate
 from trioproxy.web.generations import Generations
 from trioproxy.web.operations import Operations
-from trioproxy.wire import ROUTES, BadRequest
+from trioproxy.wire import OPENAI_RESPONSES, ROUTES, BadRequest
 
 
 class ProxyApp(QuartTrio):
@@ -40,7 +41,15 @@ def create_app(
 
     generate = Generate(settings, hub, upstream)
     for path, dialect in ROUTES.items():
-        app.add_url_rule(path, dialect.name, partial(generate.answer, dialect), methods=["POST"])
+        if dialect is not OPENAI_RESPONSES:
+            answer = partial(generate.answer, dialect)
+            app.add_url_rule(path, dialect.name, answer, methods=["POST"])
+
+    background = Background(settings, hub, upstream, generate)
+    response = "/v1/responses/<response_id>"
+    app.add_url_rule("/v1/responses", "respond", background.create, methods=["POST"])
+    app.add_url_rule(response, "retrieve", background.retrieve, methods=["GET"])
+    app.add_url_rule(f"{response}/cancel", "cancel", background.cancel, methods=["POST"])
 
     generations = Generations(settings, hub, upstream)
     one = "/v1/generations/<generation_id>"
@@ -52,7 +61,7 @@ def create_app(
 
     forward = Forward(settings, upstream)
     app.url_map.converters["forwarded"] = ForwardedPath
-    app.add_url_rule("/v1/<forwarded:path>", "forward", forward.answer, methods=METHODS)
+    app.add_url_rule("/<forwarded:path>", "forward", forward.answer, methods=METHODS)
 
     operations = Operations(hub, upstream, count_connections)
     app.add_url_rule("/healthz", "health", operations.health, methods=["GET"])

@@ -11,9 +11,15 @@ from trioproxy.config import Coalesce
 from trioproxy.fanout import Mode
 from trioproxy.upstream import CREDENTIALS
 from trioproxy.web.connection import ProxyRequest
-from trioproxy.wire import BadRequest, Dialect
+from trioproxy.wire import BadRequest, Dialect, Tally
 
-DIALECT_HEADERS = ("OpenAI-Organization", "OpenAI-Project", "OpenAI-Beta")
+DIALECT_HEADERS = (
+    "OpenAI-Organization",
+    "OpenAI-Project",
+    "OpenAI-Beta",
+    "Anthropic-Version",
+    "Anthropic-Beta",
+)
 MODES = ("replay", "live", "private")
 RESUME_PARAMETER = "last_event_id"
 RESUME_FIELD = f"{RESUME_PARAMETER}=".encode()
@@ -24,12 +30,13 @@ MAX_LINGER = 3600.0
 @dataclass(frozen=True, slots=True)
 class Origin:
     """What a generation was started for. ``fingerprint`` tells whether another request asks for
-    the same."""
+    the same; ``tally`` is what its stream has told so far."""
 
     path: str
     dialect: Dialect
     streamed: bool
     fingerprint: bytes
+    tally: Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +93,8 @@ def read_asking(
         raise BadRequest(f"the mode must be one of {', '.join(MODES)}, not {mode!r}", "mode")
     tenant = tenant_of(request)
     own_key = request.headers.get("X-Generation-Key")
-    origin = Origin(path, dialect, streamed, _fingerprint(request, path, body, streamed))
+    fingerprint = _fingerprint(request, path, body, streamed)
+    origin = Origin(path, dialect, streamed, fingerprint, Tally(dialect))
     asked_to_share = mode in ("replay", "live") or own_key is not None
     key = None
     if coalesce != "off" and mode != "private":

@@ -30,7 +30,7 @@ from trioproxy.upstream import (
 )
 from trioproxy.web.connection import current_request
 from trioproxy.web.responses import upstream_response
-from trioproxy.wire import OPENAI_CHAT, BadRequest, Failure, dialect_for
+from trioproxy.wire import BadRequest, Failure, error_dialect_for
 
 logger = logging.getLogger(__name__)
 
@@ -155,7 +155,7 @@ def _respond_as_refused(error: UpstreamRefused) -> Response:
 def _respond(failure: Failure) -> Response:
     # A WebSocket's handshake is no request to Quart, but is refused here too.
     path = current_request().path if has_request_context() else ""
-    dialect = dialect_for(path) or OPENAI_CHAT
+    dialect = error_dialect_for(path)
     response = Response(
         dialect.error_body(failure), failure.status, content_type="application/json"
     )

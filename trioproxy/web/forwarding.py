@@ -24,14 +24,14 @@ from trioproxy.wire import ROUTES, BadRequest
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
-ANSWERED_HERE = "|".join(re.escape(path.removeprefix("/v1/")) for path in ROUTES)
+ANSWERED_HERE = "|".join(re.escape(path.removeprefix("/")) for path in ROUTES)
 
 
 class ForwardedPath(PathConverter):
-    """A path below ``/v1/`` that the proxy has no route for, whatever the method: what has one
-    takes the methods of that one and no other."""
+    """A path below ``/v1/`` or ``/api/`` that the proxy has no route for, whatever the method: what
+    has one takes the methods of that one and no other."""
 
-    regex = rf"(?!(?:{ANSWERED_HERE})\Z|generations(?:/|\Z))[^/].*?"
+    regex = rf"(?!(?:{ANSWERED_HERE})\Z|v1/generations(?:/|\Z))(?:v1|api)/[^/].*?"
 
 
 class Forward:

@@ -30,8 +30,9 @@ from trioproxy.web.asking import (
 )
 from trioproxy.web.connection import ProxyRequest, current_request
 from trioproxy.web.failures import Mismatch, respond_to_end, respond_to_gap
-from trioproxy.web.responses import upstream_response
-from trioproxy.web.streaming import STREAM_HEADERS, StreamBody
+from trioproxy.web.responses import name_generation, upstream_response
+from trioproxy.web.streaming import StreamBody, stream_headers
+from trioproxy.web.voice import api_voice
 from trioproxy.wire import Dialect, read_call, with_stream
 
 
@@ -49,9 +50,28 @@ class Generate:
         request = current_request()
         body = await request.read_body()
         call = read_call(body)
-        streamed = self._streams_by_default if call.stream is None else call.stream
-        if streamed and call.stream is None:
+        streamed = self._streams(dialect) if call.stream is None else call.stream
+        if streamed and call.stream is None and not dialect.streams_by_default:
             body = with_stream(body)
+        linger = read_linger(request, self._settings.linger)
+        return await self.answer_call(dialect, body, streamed=streamed, linger=linger)
+
+    async def answer_call(
+        self, dialect: Dialect, body: bytes, *, streamed: bool, linger: float
+    ) -> Response:
+        """Answer the current request with what the engine answers to ``body``."""
+        subscriber, is_new = self.subscribe(dialect, body, streamed=streamed, linger=linger)
+        response = await (self._stream(subscriber, dialect) if streamed else _whole(subscriber))
+        name_generation(response, subscriber.generation)
+        response.headers["X-Cache"] = "miss" if is_new else "join"
+        return response
+
+    def subscribe(
+        self, dialect: Dialect, body: bytes, *, streamed: bool, linger: float
+    ) -> tuple[Subscriber, bool]:
+        """Subscribe the current request to what the engine answers to ``body``: to a generation
+        that is new (True), or to one that runs or is taken up again."""
+        request = current_request()
         asking = read_asking(
             request,
             request.path,
@@ -60,23 +80,21 @@ class Generate:
             streamed=streamed,
             coalesce=self._settings.coalesce,
             mode=request.headers.get("X-Fanout"),
-            linger=read_linger(request, self._settings.linger),
+            linger=linger,
         )
         cursor = read_cursor(request)
         if cursor is None:
             subscriber = self._join(request, asking, body)
         else:
             subscriber = self._resume(request, asking, cursor)
-        response = await (self._stream(subscriber, dialect) if streamed else _whole(subscriber))
-        response.headers["X-Generation-Id"] = subscriber.generation.id
-        is_new = subscriber.generation.origin is asking.origin
-        response.headers["X-Cache"] = "miss" if is_new else "join"
-        return response
+        return subscriber, subscriber.generation.origin is asking.origin
 
-    @property
-    def _streams_by_default(self) -> bool:
+    def _streams(self, dialect: Dialect) -> bool:
+        """Whether a request that does not say so is streamed."""
         default = self._settings.default_stream
-        return self._settings.upstream is None if default is None else default
+        if default is None:
+            default = self._settings.upstream is None
+        return dialect.streams_by_default or default
 
     def _join(self, request: ProxyRequest, asking: Asking, body: bytes) -> Subscriber:
         """Join the running twin or start a generation: no ``await`` from the look-up to the
@@ -122,8 +140,9 @@ class Generate:
             await generation.wait_opened()
         if generation.head is None and generation.outcome is not None:
             return respond_to_end(generation.outcome)
-        body = StreamBody(subscriber, dialect, heartbeat=self._settings.heartbeat)
-        return Response(body, headers=STREAM_HEADERS)
+        voice = api_voice(dialect)
+        body = StreamBody(subscriber, dialect, voice, heartbeat=self._settings.heartbeat)
+        return Response(body, headers=stream_headers(voice.framing))
 
 
 async def _whole(subscriber: Subscriber) -> Response:
@@ -151,7 +170,9 @@ def source_of(
         request_headers(request.header_pairs, key=key),
         body,
     )
-    return upstream.stream(call, origin.dialect) if origin.streamed else upstream.whole(call)
+    if not origin.streamed:
+        return upstream.whole(call)
+    return upstream.stream(call, origin.dialect, origin.tally)
 
 
 def find_for(hub: Hub, tenant: str, generation_id: str) -> Generation:

@@ -6,15 +6,16 @@ import msgspec
 from quart_trio.wrappers import TrioResponse as Response
 
 from trioproxy.config import Settings
-from trioproxy.fanout import Gap, Generation, Hub, Mode
+from trioproxy.fanout import Generation, Hub, Mode
 from trioproxy.upstream import Upstream
 from trioproxy.web.asking import check_linger, read_asking, read_cursor, tenant_of
 from trioproxy.web.connection import ProxyRequest, current_request
 from trioproxy.web.failures import Mismatch
 from trioproxy.web.generate import find_for, key_to_join, origin_of, source_of
-from trioproxy.web.responses import json_response
-from trioproxy.web.streaming import STREAM_HEADERS, StreamBody
-from trioproxy.wire import BadRequest, Message, dialect_for, encode, read_call, with_stream
+from trioproxy.web.responses import json_response, name_generation
+from trioproxy.web.streaming import StreamBody, stream_headers
+from trioproxy.web.voice import RESOURCE_VOICE
+from trioproxy.wire import BadRequest, Tally, Usage, dialect_for, read_call, with_stream
 
 
 class Creation(msgspec.Struct, forbid_unknown_fields=True):
@@ -97,8 +98,12 @@ class Generations:
         if not origin_of(generation).streamed:
             raise Mismatch(f"{generation.id} is no stream of events: its answer comes whole")
         after, mode = _read_after(request, generation), _read_mode(request)
-        if request.method == "HEAD":
-            response = Response(b"", headers=STREAM_HEADERS)
+        headers = stream_headers(RESOURCE_VOICE.framing)
+        if has_been_told_the_end(generation, after):
+            response = Response(b"", 204)  # on which an EventSource reconnects no more
+            del response.headers["Content-Type"], response.headers["Content-Length"]
+        elif request.method == "HEAD":
+            response = Response(b"", headers=headers)
             del response.headers["Content-Length"]  # the stream has none
         else:
             subscriber = request.exit_stack.enter_context(
@@ -109,35 +114,55 @@ class Generations:
             body = StreamBody(
                 subscriber,
                 origin_of(generation).dialect,
+                RESOURCE_VOICE,
                 heartbeat=self._settings.heartbeat,
-                tell_gap=_gap_event,
             )
-            response = Response(body, headers=STREAM_HEADERS)
-        response.headers["X-Generation-Id"] = generation.id
+            response = Response(body, headers=headers)
+        name_generation(response, generation)
         return response
 
 
 def describe(generation: Generation) -> dict[str, object]:
     """A generation as JSON. Times are seconds since the epoch."""
-    outcome = generation.outcome
+    outcome, origin = generation.outcome, origin_of(generation)
     return {
         "object": "generation",
         "id": generation.id,
         "state": "running" if outcome is None else "ended",
         "outcome": outcome and {"kind": outcome.kind, "reason": outcome.reason},
-        "path": origin_of(generation).path,
+        "path": origin.path,
         "mode": generation.mode,
         "subscribers": len(generation.subscribers),
         "events": generation.transcript.last,
         "bytes": generation.transcript.position,
+        "usage": describe_usage(origin.tally) if origin.streamed else None,
         "created_at": generation.created_at,
         "first_event_at": generation.first_event_at,
         "ended_at": generation.ended_at,
     }
 
 
-def _gap_event(gap: Gap) -> bytes:
-    return encode(Message(b"gap", msgspec.json.encode({"first": gap.first, "last": gap.last})))
+def describe_usage(tally: Tally) -> dict[str, object]:
+    """The tokens of a stream as far as it has come: the engine's own count, or an estimate of what
+    it has not told, which is one for each event with text."""
+    told = tally.usage or Usage()
+    is_estimate = told.completion_tokens is None
+    return {
+        "prompt_tokens": told.prompt_tokens,
+        "completion_tokens": tally.text_events if is_estimate else told.completion_tokens,
+        "estimated": is_estimate,
+    }
+
+
+def has_been_told_the_end(generation: Generation, after: int | None) -> bool:
+    """Whether a reader who comes back after event ``after`` has nothing more to read: neither
+    events nor how it ended."""
+    outcome, last = generation.outcome, generation.transcript.last
+    if outcome is None or after is None:
+        return False
+    if outcome.kind == "completed" or outcome.told:
+        return after in (last, last + 1)
+    return after == last + 1  # the id of the frame that told it
 
 
 def _read_creation(body: bytes) -> Creation:

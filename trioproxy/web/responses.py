@@ -5,12 +5,20 @@ from __future__ import annotations
 import msgspec
 from quart_trio.wrappers import TrioResponse as Response
 
+from trioproxy.fanout import Generation
 from trioproxy.upstream import HeaderPairs, answer_headers
 
 
 def json_response(value: object, status: int = 200) -> Response:
     """``value`` as JSON."""
     return Response(msgspec.json.encode(value), status, content_type="application/json")
+
+
+def name_generation(response: Response, generation: Generation) -> None:
+    """Tell with an answer which generation it is from, and where that can be stopped for everyone
+    (Web Linking, RFC 8288)."""
+    response.headers["X-Generation-Id"] = generation.id
+    response.headers.add("Link", f'</v1/generations/{generation.id}>; rel="cancel"')
 
 
 def upstream_response(status: int, headers: HeaderPairs, pieces: list[bytes]) -> Response:

@@ -2,58 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from functools import cache
+import math
+from collections.abc import AsyncIterator
 from types import TracebackType
 
 import trio
 from quart.wrappers.response import ResponseBody
 
-from trioproxy.fanout import Batch, Event, Evicted, Gap, Outcome, Renderer, Subscriber
+from trioproxy.fanout import Batch, Evicted, Outcome, Subscriber
 from trioproxy.web.failures import failure_of_end, failure_of_gap
-from trioproxy.wire import Dialect, Message
-
-STREAM_HEADERS = {
-    "Content-Type": "text/event-stream; charset=utf-8",
-    "Cache-Control": "no-cache, no-transform",
-    "X-Accel-Buffering": "no",
-}
-"""The head of every stream: not to be stored, compressed or held back by anything on the way."""
+from trioproxy.web.voice import Voice
+from trioproxy.wire import Dialect, Framing, Message
 
 
-@cache
-def renderer_for(dialect: Dialect) -> Renderer:
-    """How ``dialect`` frames an event: one function for each dialect, so that its frames are
-    cached once."""
-
-    def render(generation_id: str, event: Event) -> bytes:
-        event_id = f"{generation_id}:{event.seq}".encode()
-        return dialect.encode(Message(event.name, event.data), event_id)
-
-    return render
+def stream_headers(framing: Framing) -> dict[str, str]:
+    """The head of a stream: not to be stored, compressed or held back by anything on the way."""
+    return {
+        "Content-Type": framing.content_type,
+        "Cache-Control": "no-cache, no-transform",
+        "X-Accel-Buffering": "no",
+    }
 
 
 class StreamBody(ResponseBody):
-    """What a subscriber gets, as frames of its generation's dialect, and heartbeats in silence.
+    """What a subscriber gets, as frames of a voice, and heartbeats after ``heartbeat`` seconds of
+    silence.
 
-    It acquires nothing: the subscriber belongs to the request's stack. ``tell_gap`` frames a gap
-    for clients that know what that is; without it a gap is told as the dialect's error and ends the
-    stream. If cancelled while it waits, nothing was taken from the subscriber.
+    It acquires nothing: the subscriber belongs to the request's stack. If cancelled while it waits,
+    nothing was taken from the subscriber.
     """
 
     def __init__(
-        self,
-        subscriber: Subscriber,
-        dialect: Dialect,
-        *,
-        heartbeat: float,
-        tell_gap: Callable[[Gap], bytes] | None = None,
+        self, subscriber: Subscriber, dialect: Dialect, voice: Voice, *, heartbeat: float
     ) -> None:
         self._subscriber = subscriber
         self._dialect = dialect
-        self._render = renderer_for(dialect)
-        self._heartbeat = heartbeat
-        self._tell_gap = tell_gap
+        self._voice = voice
+        self._heartbeat = heartbeat if voice.heartbeat else math.inf
         self._ended = False
         self._resumed_after = subscriber.cursor
         self._delivered = 0
@@ -80,30 +65,36 @@ class StreamBody(ResponseBody):
             farewell = self._farewell(self._subscriber.end)
             if not farewell:
                 raise StopAsyncIteration
-            return farewell
-        return self._dialect.heartbeat
+            return self._encode(farewell)
+        return self._voice.heartbeat
 
     def _frames(self, batch: Batch) -> bytes:
         if batch.events:
             self._delivered = batch.events[-1].seq
         if batch.gap is None:
-            return batch.render(self._render)
-        if self._tell_gap is not None:
-            return self._tell_gap(batch.gap) + batch.render(self._render)
+            return batch.render(self._voice.render)
+        if self._voice.tell_gap is not None:
+            return self._voice.tell_gap(batch.gap) + batch.render(self._voice.render)
         self._ended = True
-        return self._encode(self._dialect.failure(failure_of_gap(batch.gap)))
+        return self._encode(self._dialect.failure(failure_of_gap(batch.gap), batch.gap.last))
 
-    def _farewell(self, end: Outcome | Evicted | None) -> bytes:
+    def _farewell(self, end: Outcome | Evicted | None) -> tuple[Message, ...]:
         """What is still to be said: nothing where the last event has said it to this client."""
         if end is None:
-            return b""
+            return ()
         last = self._subscriber.generation.transcript.last
         if isinstance(end, Outcome) and end.kind == "completed":
             has_read_last = last in (self._delivered, self._resumed_after)
-            return b"" if has_read_last else self._encode(self._dialect.closing)
+            return () if has_read_last else self._dialect.closing
         if isinstance(end, Outcome) and end.told and self._delivered == last:
-            return self._encode(self._dialect.closing)
-        return self._encode(self._dialect.failure(failure_of_end(end)))
+            return self._dialect.closing
+        return self._dialect.failure(failure_of_end(end), last)
 
     def _encode(self, messages: tuple[Message, ...]) -> bytes:
-        return b"".join(self._dialect.encode(message, None) for message in messages)
+        generation = self._subscriber.generation
+        encode = self._voice.framing.encode
+        frames = [encode(message, None) for message in messages[:-1]]
+        end_id = None
+        if self._voice.ends_with_id and self._ended and generation.outcome is not None:
+            end_id = f"{generation.id}:{generation.transcript.last + 1}".encode()
+        return b"".join([*frames, encode(messages[-1], end_id)])

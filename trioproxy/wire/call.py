@@ -34,9 +34,11 @@ class _Fields(msgspec.Struct):
     # Raw, so that each field's fault is told by name and in the API's own terms.
     stream: msgspec.Raw = _NULL
     model: msgspec.Raw = _NULL
+    background: msgspec.Raw = _NULL
 
 
 _fields = msgspec.json.Decoder(_Fields)
+_objects = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _model = msgspec.json.Decoder(str | None)
 
 
@@ -68,6 +70,29 @@ def with_stream(body: bytes) -> bytes:
     members = body[:end].rstrip()
     comma = b"" if members.endswith(b"{") else b","
     return members + comma + b'"stream":true' + body[end:]
+
+
+def wants_background(body: bytes) -> bool:
+    """Return whether a call of the Responses API is to outlive its client (`"background": true`).
+
+    Raises `BadRequest` as `read_call` does, and if the field is neither a boolean nor null.
+    """
+    try:
+        return _TRUTH[bytes(_read_fields(body).background)] is True
+    except KeyError:
+        raise BadRequest("'background' must be true, false or null", "background") from None
+
+
+def in_foreground(body: bytes) -> bytes:
+    """Return the body of the call that does for the engine what a call in the background asks for:
+    one that streams. The values of all other fields are the bytes that came.
+
+    For a body that `read_call` has read.
+    """
+    fields = _objects.decode(body)
+    fields.pop("background", None)
+    fields["stream"] = msgspec.Raw(b"true")
+    return msgspec.json.encode(fields)
 
 
 def _read_fields(body: bytes) -> _Fields:

@@ -11,8 +11,8 @@ they never raise, and what cannot be understood is None or "".
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Protocol
 
+from trioproxy.wire.framing import Framing
 from trioproxy.wire.sse import Message
 
 
@@ -27,11 +27,28 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Token counts, as one message tells them. A stream may tell them more than once."""
+    """Token counts, as one message tells them; None where it does not tell that one.
 
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
+    A stream may tell them more than once, and each in a message of its own: what comes later
+    counts.
+    """
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+    def updated(self, later: "Usage") -> "Usage":
+        """Return these counts with those in place that a later message told."""
+        return Usage(
+            self.prompt_tokens if later.prompt_tokens is None else later.prompt_tokens,
+            self.completion_tokens if later.completion_tokens is None else later.completion_tokens,
+        )
+
+
+def usage_of(prompt_tokens: int | None, completion_tokens: int | None) -> Usage | None:
+    """Return these counts, None where there are none."""
+    if prompt_tokens is None and completion_tokens is None:
+        return None
+    return Usage(prompt_tokens, completion_tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,44 +67,36 @@ class Failure:
     param: str | None = None
 
 
-class Parser(Protocol):
-    """Turns the chunks of one stream into messages; `SSEParser` is one."""
-
-    def feed(self, chunk: bytes) -> list[Message]:
-        """Take the next bytes; return the messages that they complete. Raises `EventTooLarge`."""
-        ...
-
-    def finish(self) -> Message | None:
-        """End the stream; return the message that was left without its proper end, if any."""
-        ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
     """How one API speaks on its streams.
 
     Attributes:
         name: the API and its endpoint, as "openai.chat".
-        media_type: of the stream, without parameters.
-        parser: makes the parser of one stream, from the largest size in bytes of one event.
-        encode: renders a message as a frame, with the event id (or None) to resume from.
+        framing: how its messages become bytes.
+        streams_by_default: whether a request that does not say so is streamed by the API itself.
         heartbeat: the frame that flows in silence; b"" where the dialect has none.
         closing: the messages that must follow an error which the upstream told in-band.
         verdict: what the message decides about its stream, None for most. On every event's path.
         text: the generated text that the message carries, of all its choices in order; "" if none.
         usage: the token counts that the message carries, or None.
-        failure: the messages that tell a failure in-band, `closing` included.
+        answer_id: the id by which the API's own routes name the answer, told by the message of
+            that id's first mention; None for all others, and where an API names none.
+        numbered: the data of an event with the number, from 0, that the API gives its events and
+            this one lacks. None where the API has no such numbers.
+        failure: the messages that tell a failure in-band, `closing` included, after so many events.
         error_body: the body of the HTTP response that tells a failure before the first byte.
     """
 
     name: str
-    media_type: str
-    parser: Callable[[int], Parser]
-    encode: Callable[[Message, bytes | None], bytes]
+    framing: Framing
+    streams_by_default: bool = False
     heartbeat: bytes
-    closing: tuple[Message, ...]
+    closing: tuple[Message, ...] = ()
     verdict: Callable[[Message], Verdict | None]
     text: Callable[[Message], str]
     usage: Callable[[Message], Usage | None]
-    failure: Callable[[Failure], tuple[Message, ...]]
+    answer_id: Callable[[Message], str | None] = lambda message: None
+    numbered: Callable[[bytes, int], bytes] | None = None
+    failure: Callable[[Failure, int], tuple[Message, ...]]
     error_body: Callable[[Failure], bytes]

@@ -72,8 +72,16 @@ class SSEParser:
         the parser is dead then. The messages that the same chunk completed before are lost, which
         takes a chunk larger than the bound.
         """
+        return [message for _, message in self.feed_with_ids(chunk)]
+
+    def feed_with_ids(self, chunk: bytes) -> list[tuple[bytes, Message]]:
+        """The same, each message with the id in force at its blank line.
+
+        That of an event without an `id` of its own is the one that came before it: where ids never
+        repeat, an event that has the same as the last had none.
+        """
         self._require_alive()
-        messages: list[Message] = []
+        messages: list[tuple[bytes, Message]] = []
         for line in self._lines(chunk):
             if line:
                 self._field(line)
@@ -81,7 +89,7 @@ class SSEParser:
             self.last_event_id = self._id
             message = self._take_pending()
             if message is not None:
-                messages.append(message)
+                messages.append((self._id, message))
         return messages
 
     def finish(self) -> Message | None:

@@ -1,0 +1,151 @@
+"""The Responses API beyond one request: calls in the background, looked at, read on and stopped.
+
+Source: the API reference, "Responses" and the guide "Background mode"
+(https://platform.openai.com/docs/guides/background). It works over any engine that streams
+responses: the engine sees an ordinary call that streams, and what it has told of its response
+object is what is answered here. An id that is not of a generation here is the engine's own affair,
+and the request goes there.
+"""
+
+from __future__ import annotations
+
+import math
+
+from quart_trio.wrappers import TrioResponse as Response
+
+from trioproxy.config import Settings
+from trioproxy.fanout import Generation, Hub, Subscriber
+from trioproxy.upstream import Upstream
+from trioproxy.web.asking import read_cursor, tenant_of
+from trioproxy.web.connection import current_request
+from trioproxy.web.failures import failure_of_end, respond_to_end, respond_to_gap
+from trioproxy.web.forwarding import Forward
+from trioproxy.web.generate import Generate, origin_of
+from trioproxy.web.responses import name_generation
+from trioproxy.web.streaming import StreamBody, stream_headers
+from trioproxy.web.voice import api_voice
+from trioproxy.wire import (
+    OPENAI_RESPONSES,
+    BadRequest,
+    in_foreground,
+    number_of,
+    read_call,
+    snapshot_of,
+    wants_background,
+    with_status,
+)
+
+DIALECT = OPENAI_RESPONSES
+VOICE = api_voice(DIALECT)
+
+
+class Background:
+    """``/v1/responses`` and what lies below it."""
+
+    def __init__(
+        self, settings: Settings, hub: Hub, upstream: Upstream, generate: Generate
+    ) -> None:
+        self._settings = settings
+        self._hub = hub
+        self._generate = generate
+        self._forward = Forward(settings, upstream)
+
+    async def create(self) -> Response:
+        """Start a response, or join one: as on every route of the API, unless it is to go on in the
+        background. Then it outlives its client, and one who did not ask for the stream is answered
+        as soon as the engine has told its id."""
+        body = await current_request().read_body()
+        if not wants_background(body):
+            return await self._generate.answer(DIALECT)
+        streams = read_call(body).stream
+        body = in_foreground(body)
+        if streams:
+            return await self._generate.answer_call(DIALECT, body, streamed=True, linger=math.inf)
+        subscriber, _ = self._generate.subscribe(DIALECT, body, streamed=True, linger=math.inf)
+        return await _first_snapshot(subscriber)
+
+    async def retrieve(self, response_id: str) -> Response:
+        """The response as it is now, or (``?stream=true``) its events after number
+        ``starting_after``."""
+        request = current_request()
+        generation = self._find(response_id)
+        if generation is None:
+            return await self._forward.answer(request.path.removeprefix("/"))
+        if request.args.get("stream") != "true" or request.method == "HEAD":
+            return _respond(generation)
+        subscriber = request.exit_stack.enter_context(
+            self._hub.subscribe(
+                generation.id, after=_read_after(generation), on_lag=self._settings.on_lag
+            )
+        )
+        body = StreamBody(subscriber, DIALECT, VOICE, heartbeat=self._settings.heartbeat)
+        response = Response(body, headers=stream_headers(VOICE.framing))
+        name_generation(response, generation)
+        return response
+
+    async def cancel(self, response_id: str) -> Response:
+        """Stop it for everyone. One that has ended is left as it is."""
+        generation = self._find(response_id)
+        if generation is None:
+            return await self._forward.answer(current_request().path.removeprefix("/"))
+        generation.cancel("stopped")
+        return _respond(generation)
+
+    def _find(self, response_id: str) -> Generation | None:
+        tenant = tenant_of(current_request())
+        for generation in (*self._hub.running, *self._hub.retained):
+            if generation.tenant == tenant:
+                origin = origin_of(generation)
+                if origin.dialect is DIALECT and origin.tally.answer_id == response_id:
+                    return generation
+        return None
+
+
+async def _first_snapshot(subscriber: Subscriber) -> Response:
+    async for batch in subscriber:
+        if batch.gap is not None:
+            return respond_to_gap(batch.gap)
+        if any(snapshot_of(event.data) for event in batch.events):
+            return _respond(subscriber.generation)
+    assert subscriber.end is not None
+    return respond_to_end(subscriber.end)
+
+
+def _respond(generation: Generation) -> Response:
+    response = Response(_describe(generation), content_type="application/json")
+    name_generation(response, generation)
+    return response
+
+
+def _describe(generation: Generation) -> bytes:
+    """The response object as the engine told it last; with a status of ours where the engine did
+    not get to tell the end."""
+    response = next(
+        filter(None, (snapshot_of(event.data) for event in reversed(generation.transcript.events))),
+        b'{"object":"response"}',
+    )
+    outcome = generation.outcome
+    if outcome is None or outcome.kind == "completed":
+        return response
+    if outcome.kind == "cancelled":
+        return with_status(response, "cancelled")
+    return with_status(response, "failed", failure_of_end(outcome))
+
+
+def _read_after(generation: Generation) -> int:
+    """The seq after which the request wants to read on. Raises :class:`BadRequest`."""
+    request = current_request()
+    cursor = read_cursor(request)
+    if cursor is not None:
+        return cursor.seq
+    text = request.args.get("starting_after")
+    if not text:
+        return 0
+    if not (text.isascii() and text.isdecimal() and len(text) < 16):
+        raise BadRequest("'starting_after' must be the number of an event", "starting_after")
+    after = int(text)
+    for event in reversed(generation.transcript.events):
+        number = number_of(event.data)
+        if number is not None and number <= after:
+            return event.seq
+    return 0
