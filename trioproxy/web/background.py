@@ -14,7 +14,7 @@ import math
 from quart_trio.wrappers import TrioResponse as Response
 
 from trioproxy.config import Settings
-from trioproxy.fanout import Generation, Hub, Subscriber
+from trioproxy.fanout import CursorAhead, Generation, Hub, Subscriber
 from trioproxy.upstream import Upstream
 from trioproxy.web.asking import read_cursor, tenant_of
 from trioproxy.web.connection import current_request
@@ -133,7 +133,8 @@ def _describe(generation: Generation) -> bytes:
 
 
 def _read_after(generation: Generation) -> int:
-    """The seq after which the request wants to read on. Raises :class:`BadRequest`."""
+    """The seq after which the request wants to read on. Raises :class:`BadRequest` and
+    :class:`~trioproxy.fanout.CursorAhead`."""
     request = current_request()
     cursor = read_cursor(request)
     if cursor is not None:
@@ -144,8 +145,8 @@ def _read_after(generation: Generation) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) < 16):
         raise BadRequest("'starting_after' must be the number of an event", "starting_after")
     after = int(text)
-    for event in reversed(generation.transcript.events):
-        number = number_of(event.data)
-        if number is not None and number <= after:
-            return event.seq
-    return 0
+    numbers = [(number_of(event.data), event.seq) for event in generation.transcript.events]
+    told = [(number, seq) for number, seq in numbers if number is not None]
+    if told and told[-1][0] < after:
+        raise CursorAhead(f"event {after} was asked for, the latest is {told[-1][0]}")
+    return max((seq for number, seq in told if number <= after), default=0)
