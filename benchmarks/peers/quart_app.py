@@ -25,7 +25,7 @@ from quart_trio.wrappers import TrioResponse as Response
 
 from trioproxy.fanout import Event, Hub, Limits, Mode, open_hub
 from trioproxy.upstream import Timeouts, Upstream, UpstreamRequest, request_headers
-from trioproxy.wire import ROUTES, Dialect, Message, encode
+from trioproxy.wire import ROUTES, Dialect, Message, Tally, encode
 
 BACKLOG = 4096
 MAX_GENERATIONS = 10_000
@@ -72,7 +72,7 @@ async def read_frames(
 ) -> AsyncGenerator[bytes]:
     """The body of one response: a subscriber's batches, joined at the first step, left at the
     last."""
-    with hub.join(key, upstream.stream(call, dialect), mode=mode) as subscriber:
+    with hub.join(key, upstream.stream(call, dialect, Tally(dialect)), mode=mode) as subscriber:
         async for batch in subscriber:
             yield batch.render(render)  # noqa: ASYNC119 - Quart closes the generator
 

@@ -1,5 +1,6 @@
 """When tokens are sent: on an absolute schedule, in virtual time."""
 
+import json
 import math
 import sys
 from collections.abc import Mapping
@@ -8,12 +9,16 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from tests.support.sse import SseReader
+from trioproxy.simulator.apis import APIS
 from trioproxy.simulator.engine import EngineSettings, Outcome
 from trioproxy.simulator.generation import Generation
 from trioproxy.simulator.pace import Pace
 from trioproxy.simulator.request import parse_generation
 from trioproxy.simulator.ticker import Ticker
-from trioproxy.wire import OPENAI_COMPLETIONS, SSEParser
+
+COMPLETIONS = "/v1/completions"
+OLLAMA_GENERATE = "/api/generate"
 
 
 class RecordingConnection:
@@ -51,19 +56,28 @@ class RecordingConnection:
 
 
 def _count_tokens(data: bytes) -> int:
-    return sum(bool(OPENAI_COMPLETIONS.text(message)) for message in SSEParser().feed(data))
+    """Count the texts in what was written: of completions, or lines of Ollama's generate."""
+    if data.startswith(b"{"):
+        return sum(bool(json.loads(line)["response"]) for line in data.splitlines())
+    events = [event.data for event in SseReader().feed(data) if event.data != b"[DONE]"]
+    choices = [choice for event in events for choice in json.loads(event).get("choices", [])]
+    return sum(bool(choice["text"]) for choice in choices)
 
 
 async def _generate(
-    connection: RecordingConnection, settings: EngineSettings, headers: dict[str, str] | None = None
+    connection: RecordingConnection,
+    settings: EngineSettings,
+    headers: dict[str, str] | None = None,
+    path: str = COMPLETIONS,
 ) -> Outcome:
     """Run a stream from virtual time 0, with a ticker of its own."""
+    api = APIS[path]
     body = b'{"prompt": "Hello", "stream": true}'
-    request = parse_generation("/v1/completions", headers or {}, body, settings)
+    request = parse_generation(api, headers or {}, body, settings)
     ticker = Ticker()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(ticker.run)
-        generation = Generation(request, connection, ticker, settings.keepalive)  # type: ignore[arg-type]
+        generation = Generation(api, request, connection, ticker, settings.keepalive)  # type: ignore[arg-type]
         outcome = await generation.run()
         nursery.cancel_scope.cancel()
     return outcome
@@ -131,6 +145,18 @@ async def test_there_are_no_comments_unless_asked_for(autojump_clock: MockClock)
     await _generate(connection, EngineSettings(rate=0.001, ttft=1_000, tokens=2))
 
     assert connection.comments == []
+
+
+async def test_the_silence_of_lines_of_json_is_not_broken(autojump_clock: MockClock) -> None:
+    connection = RecordingConnection()
+    settings = EngineSettings(rate=0.1, ttft=7, tokens=2, keepalive=3)
+
+    await _generate(connection, settings, path=OLLAMA_GENERATE)
+
+    assert _rounded(connection.tokens) == [(7.0, 1), (17.0, 1)]
+    head, first, second, ending = [data for _, data in connection.writes]
+    assert (head, len(first.splitlines()), len(second.splitlines())) == (b"", 1, 1)
+    assert json.loads(ending)["done"] is True
 
 
 @pytest.mark.parametrize("failure", ["mid", "truncate", "cut"])

@@ -21,7 +21,8 @@ class EngineSettings:
         rate: tokens per second and choice; 0 is as fast as possible.
         tokens: tokens per choice when the request names no `max_tokens`.
         ttft: seconds from the request to the first token.
-        keepalive: seconds of silence in a stream after which an SSE comment is sent; 0 is never.
+        keepalive: seconds of silence in a stream of server-sent events after which a comment is
+            sent; 0 is never. Lines of JSON have no comments.
         model: the one model it lists, and the name in answers to requests that name none.
 
     Raises `ValueError` for a number that is negative or not finite, and for fewer tokens than one.

@@ -1,16 +1,32 @@
-"""Errors as the OpenAI API tells them (https://platform.openai.com/docs/guides/error-codes)."""
+"""What goes wrong, before an API has told it in its own words."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
-from trioproxy.wire import OPENAI_COMPLETIONS, Failure
+
+@dataclass(frozen=True)
+class Failure:
+    """An error as every API could tell it.
+
+    Attributes:
+        status: the HTTP status, 400 to 599; an error within a stream has the one that it would have
+            had before it.
+        message: for people; it names the field or header that is wrong.
+        param: that field or header, for the APIs that tell it apart.
+        code: OpenAI's short name of the error, where there is one.
+    """
+
+    status: int
+    message: str
+    param: str | None = None
+    code: str | None = None
 
 
 class Refusal(Exception):
     """A request that is answered with an HTTP error status.
 
     Attributes:
-        status: the HTTP status, 400 to 599.
-        body: the error as OpenAI's JSON; the message is the exception's own.
+        failure: what the answer tells; the message is the exception's own too.
         headers: further headers of the response.
     """
 
@@ -24,17 +40,5 @@ class Refusal(Exception):
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
-        self.status = status
-        self.body = error_json(status, message, param=param, code=code)
+        self.failure = Failure(status, message, param, code)
         self.headers = headers or {}
-
-
-def error_json(
-    status: int, message: str, *, param: str | None = None, code: str | None = None
-) -> bytes:
-    """Return OpenAI's error object, whose `type` follows from the status."""
-    if status >= 500:
-        kind = "server_error"
-    else:
-        kind = "rate_limit_error" if status == 429 else "invalid_request_error"
-    return OPENAI_COMPLETIONS.error_body(Failure(status, kind, message, code, param))

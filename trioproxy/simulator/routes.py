@@ -1,26 +1,30 @@
 """What the engine answers on each route."""
 
+from collections.abc import Callable, Mapping
+
 import msgspec
 import trio
 
+from trioproxy.simulator.apis import APIS, ollama, openai
 from trioproxy.simulator.connection import Connection, HTTPRequest
 from trioproxy.simulator.engine import Call, Outcome, SimulatedEngine
 from trioproxy.simulator.generation import Generation
 from trioproxy.simulator.refusal import Refusal
-from trioproxy.simulator.request import (
-    CHAT_COMPLETIONS,
-    COMPLETIONS,
-    last_text,
-    parse_generation,
-)
+from trioproxy.simulator.request import last_text, parse_generation
 from trioproxy.simulator.ticker import Ticker
 
+_FACTS: Mapping[str, Callable[[SimulatedEngine], object]] = {
+    "/v1/models": lambda engine: openai.list_models(engine.settings.model),
+    "/api/tags": lambda engine: ollama.list_tags(engine.settings.model),
+    "/api/version": lambda engine: ollama.tell_version(),
+    "/health": lambda engine: {"status": "ok"},
+    "/stats": lambda engine: engine.stats,
+    "/calls": lambda engine: [_record_of(call) for call in engine.calls],
+}
+
 _METHODS = {
-    COMPLETIONS: ("POST",),
-    CHAT_COMPLETIONS: ("POST",),
-    "/v1/models": ("GET",),
-    "/health": ("GET",),
-    "/stats": ("GET",),
+    **dict.fromkeys(APIS, ("POST",)),
+    **dict.fromkeys(_FACTS, ("GET",)),
     "/calls": ("GET", "DELETE"),
 }
 
@@ -46,7 +50,7 @@ async def answer(
         forgotten = engine.forget_ended()
         await connection.respond(200, msgspec.json.encode({"forgotten": forgotten}))
     else:
-        await connection.respond(200, msgspec.json.encode(_facts(request.path, engine)))
+        await connection.respond(200, msgspec.json.encode(_FACTS[request.path](engine)))
 
 
 async def _answer_call(
@@ -61,9 +65,10 @@ async def _answer_call(
         started=trio.current_time(),
     )
     engine.begin(call)
+    api, settings = APIS[request.path], engine.settings
     try:
-        wanted = parse_generation(request.path, request.headers, request.body, engine.settings)
-        generation = Generation(wanted, connection, ticker, engine.settings.keepalive)
+        wanted = parse_generation(api, request.headers, request.body, settings)
+        generation = Generation(api, wanted, connection, ticker, settings.keepalive)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_abort_on_departure, connection, engine, call, nursery.cancel_scope)
             try:
@@ -86,25 +91,9 @@ async def _abort_on_departure(
     answering.cancel()
 
 
-def _facts(path: str, engine: SimulatedEngine) -> object:
-    if path == "/stats":
-        return engine.stats
-    if path == "/health":
-        return {"status": "ok"}
-    if path == "/calls":
-        return [_record_of(call) for call in engine.calls]
-    model = {
-        "id": engine.settings.model,
-        "object": "model",
-        "created": 0,
-        "owned_by": "trioproxy",
-    }
-    return {"object": "list", "data": [model]}
-
-
 def _record_of(call: Call) -> dict[str, object]:
     return {
-        "prompt": last_text(call.path, call.body),
+        "prompt": last_text(APIS[call.path], call.body),
         "outcome": call.outcome,
         "began_unix_ns": call.began_unix_ns,
         "ended_unix_ns": call.ended_unix_ns,

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import trio
 
+from trioproxy.simulator.apis import error_body
 from trioproxy.simulator.connection import Connection
 from trioproxy.simulator.engine import EngineSettings, SimulatedEngine
 from trioproxy.simulator.refusal import Refusal
@@ -107,8 +108,10 @@ async def _answer_requests(connection: Connection, engine: SimulatedEngine, tick
             try:
                 await answer(request, connection, engine, ticker)
             except Refusal as refusal:
-                await connection.respond(refusal.status, refusal.body, refusal.headers)
+                body = error_body(refusal.failure, request.path)
+                await connection.respond(refusal.failure.status, body, refusal.headers)
     except Refusal as refusal:
+        body = error_body(refusal.failure)
         headers = {**refusal.headers, "connection": "close"}
-        await connection.respond(refusal.status, refusal.body, headers)
+        await connection.respond(refusal.failure.status, body, headers)
         await connection.linger()
