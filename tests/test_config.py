@@ -55,6 +55,13 @@ VALUES: dict[str, tuple[str, Any, str, Any, list[str]]] = {
     "max_hub": SIZE,
     "max_subscribers": COUNT,
     "max_generations": COUNT,
+    "cors_origins": (
+        "https://a.example, http://b.example:8080",
+        "https://a.example,http://b.example:8080",
+        '"*"',
+        "*",
+        ["a.example", "https://a.example/", "https://u@a.example", "https://a b", "**"],
+    ),
     "debug": SWITCH,
 }
 COMPANIONS: dict[str, dict[str, str | None]] = {

@@ -35,7 +35,7 @@ __all__ = ["main"]
 _T = TypeVar("_T")
 
 _SECTIONS = {
-    "Listening": ("bind", "certfile", "keyfile"),
+    "Listening": ("bind", "certfile", "keyfile", "cors_origins"),
     "Upstream": ("upstream", "upstream_key", "trust_env", "default_stream"),
     "Generations": ("coalesce", "linger", "create_linger", "retention"),
     "Readers": ("on_lag", "max_lag", "write_timeout", "heartbeat", "commit_after"),

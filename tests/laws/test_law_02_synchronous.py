@@ -18,7 +18,7 @@ from trioproxy.fanout import Generation, Hub, Subscriber, Transcript, cancelled,
 @pytest.mark.parametrize(
     ("cls", "expected"),
     [
-        (Hub, {"wait_idle"}),
+        (Hub, {"wait_draining", "wait_idle"}),
         (Generation, {"run", "wait_opened", "_read"}),
         (Subscriber, {"__anext__"}),
         (Transcript, set[str]()),

@@ -133,6 +133,22 @@ def test_retry_takes_ascii_digits_only(stream: bytes, expected: int | None) -> N
     assert expected == parser.retry
 
 
+def test_each_message_comes_with_the_id_in_force_however_the_stream_is_cut() -> None:
+    stream = b"data: a\n\nid: 1\ndata: b\n\ndata: c\n\nid: 2\n\ndata: d\n\nid\ndata: e\n\n"
+
+    for chunks in every_cut_in_three(stream):
+        parser = SSEParser()
+        pairs = [pair for chunk in chunks for pair in parser.feed_with_ids(chunk)]
+
+        assert [(event_id, message.data) for event_id, message in pairs] == [
+            (b"", b"a"),
+            (b"1", b"b"),
+            (b"1", b"c"),
+            (b"2", b"d"),
+            (b"", b"e"),
+        ]
+
+
 def test_comments_are_counted() -> None:
     stream = b":\n\n: ping\ndata: a\n:\n\ndata:: no comment\n\n"
     for chunks in every_cut_in_three(stream):

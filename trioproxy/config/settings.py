@@ -38,6 +38,14 @@ def _parse_url(text: str) -> str:
     return text.rstrip("/")
 
 
+def _parse_origins(text: str) -> str:
+    origins = [origin.strip() for origin in text.split(",") if origin.strip()]
+    for origin in origins:
+        if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^\s/?#@]+", origin):
+            raise ValueError(text)
+    return ",".join(origins)
+
+
 _DECIMAL = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 _SIZE_UNITS = _DECIMAL | {"kib": 2**10, "mib": 2**20, "gib": 2**30}
 
@@ -67,6 +75,9 @@ _COUNT = Form("NUMBER", "a whole number >= 1")
 _SWITCH = Form("BOOLEAN", "true or false")
 _ADDRESS = Form("HOST:PORT", "an address such as 127.0.0.1:9010", parse_address)
 _URL = Form("URL", "an http(s) URL with a host, and no user, query or fragment", _parse_url)
+_ORIGINS = Form(
+    "ORIGINS", "origins such as https://app.example, separated by commas, or *", _parse_origins
+)
 _KEY = Form("KEY", "visible ASCII characters without a space", secret=True)
 _PATH = Form("FILE", "a file name")
 
@@ -178,7 +189,19 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ] = 512 * 2**20
     max_subscribers: Annotated[_Count, Meta(description="Most readers of a generation.")] = 10_000
     max_generations: Annotated[_Count, Meta(description="Most running for a tenant.")] = 1_000
+    cors_origins: Annotated[
+        str,
+        Meta(
+            description="Web pages of which origins may use the proxy from a browser, * for all.",
+            extra={"form": _ORIGINS},
+        ),
+    ] = ""
     debug: Annotated[_Switch, Meta(description="Serve /debug/census: what is alive.")] = False
+
+    @property
+    def allowed_origins(self) -> frozenset[str]:
+        """The origins of ``cors_origins``, one by one."""
+        return frozenset(filter(None, self.cors_origins.split(",")))
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         shown = msgspec.structs.asdict(self)

@@ -66,7 +66,11 @@ class Batch:
     _transcript: Transcript
 
     def render(self, renderer: Renderer) -> bytes:
-        """The events in one wire format. Each event is rendered once, whoever asks first, and
-        cached."""
+        """The events in one wire format, as one piece of bytes."""
+        return b"".join(self.frames(renderer))
+
+    def frames(self, renderer: Renderer) -> list[bytes]:
+        """The events in one wire format, each by itself. Each is rendered once, whoever asks first,
+        and cached."""
         frame = self._transcript.frame
-        return b"".join([frame(event, renderer) for event in self.events])
+        return [frame(event, renderer) for event in self.events]

@@ -60,7 +60,7 @@ async def open_hub(limits: Limits | None = None) -> AsyncGenerator[Hub]:
 class Hub:
     """Joins subscribers to generations: key -> running generation, id -> generation.
 
-    Every method but :meth:`wait_idle` is synchronous: between a decision and the registry that
+    Every method but those that wait is synchronous: between a decision and the registry that
     tells it lies no ``await``, so no other task can come in between and no cancellation can
     separate the two.
     """
@@ -72,8 +72,8 @@ class Hub:
         self._running: dict[str, Generation] = {}
         self._retention = Retention(limits.retention, limits.max_hub_bytes)
         self._per_tenant: Counter[str] = Counter()
-        self._refuses = False
         self._changed = trio.lowlevel.ParkingLot()
+        self._draining = trio.Event()
 
     # -- joining -----------------------------------------------------------------------------------
 
@@ -203,7 +203,11 @@ class Hub:
     def refuse(self) -> None:
         """Start no further generation from now on. Those that run can still be joined, read and
         resumed."""
-        self._refuses = True
+        self._draining.set()
+
+    async def wait_draining(self) -> None:
+        """Wait until no further generation is started. If cancelled, nothing has changed."""
+        await self._draining.wait()
 
     async def wait_idle(self) -> None:
         """Wait until no generation runs. If cancelled, nothing has changed."""
@@ -234,7 +238,7 @@ class Hub:
         tenant: str,
         origin: object,
     ) -> Generation:
-        if self._refuses:
+        if self._draining.is_set():
             raise HubClosed("shutting down: no new generation is started")
         if self._per_tenant[tenant] >= self.limits.max_generations:
             raise TooManyGenerations(

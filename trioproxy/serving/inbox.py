@@ -5,6 +5,8 @@ from __future__ import annotations
 import trio
 from hypercorn.typing import ASGIReceiveEvent
 
+DISCONNECTS = {"http.disconnect", "websocket.disconnect"}
+
 
 class Inbox:
     """The ASGI messages of one request. Putting waits while the application has ``size`` of them to
@@ -18,10 +20,12 @@ class Inbox:
 
     def __init__(self, size: int) -> None:
         self._put, self._take = trio.open_memory_channel[ASGIReceiveEvent](size)
+        self._farewell: ASGIReceiveEvent = {"type": "http.disconnect"}
 
     async def put(self, message: ASGIReceiveEvent) -> None:
         """Hand the message over. If cancelled, it was not."""
-        if message["type"] == "http.disconnect":
+        if message["type"] in DISCONNECTS:
+            self._farewell = message
             self._put.close()
             return
         try:
@@ -34,7 +38,7 @@ class Inbox:
         try:
             return await self._take.receive()
         except trio.EndOfChannel:
-            return {"type": "http.disconnect"}
+            return self._farewell
 
     def close(self) -> None:
         """The application takes nothing more: who waits to put is let go."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import cast
 
 import h11
 from hypercorn.events import Closed, Event, RawData, Updated
@@ -10,13 +11,17 @@ from hypercorn.protocol.events import (
     Body,
     Data,
     EndBody,
+    Request,
     Response,
     StreamClosed,
 )
 from hypercorn.protocol.events import Event as StreamEvent
-from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
+from hypercorn.protocol.h11 import STREAM_ID, H11Protocol, H11WSConnection
+
+from trioproxy.serving.websocket import WebSocketStream
 
 HTTP_VERSIONS = {b"1.0", b"1.1"}
+EXTENSIONS = b"sec-websocket-extensions"
 
 
 class Http11(H11Protocol):
@@ -137,6 +142,35 @@ class Http11(H11Protocol):
             else:  # more bytes are needed
                 return
 
+    async def _create_stream(self, request: h11.Request) -> None:
+        if not _asks_for_websocket(request):
+            await super()._create_stream(request)
+            return
+        self.connection = H11WSConnection(cast(h11.Connection, self.connection))
+        self.stream = WebSocketStream(
+            self.app,
+            self.config,
+            self.context,
+            self.task_group,
+            self.ssl,
+            self.client,
+            self.server,
+            self.stream_send,
+            STREAM_ID,
+        )
+        await self.stream.handle(
+            Request(
+                stream_id=STREAM_ID,
+                # Without its extensions, of which there is one: to compress, which a token is not
+                # worth and which would take 300 kB of each connection.
+                headers=[pair for pair in request.headers if pair[0] != EXTENSIONS],
+                http_version=request.http_version.decode(),
+                method="GET",
+                raw_path=request.target,
+                state=self.connection_state,
+            )
+        )
+
     async def _refuse(self, status: int) -> None:
         if self.connection.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
             await self._send_error_response(status)
@@ -152,3 +186,16 @@ class Http11(H11Protocol):
             await self.send(Closed())
         if stream is not None:
             await stream.handle(StreamClosed(stream_id=STREAM_ID))
+
+
+def _asks_for_websocket(request: h11.Request) -> bool:
+    """Whether it is a handshake (RFC 6455, section 4.2.1)."""
+    tokens: dict[bytes, set[bytes]] = {b"upgrade": set(), b"connection": set()}
+    for name, value in request.headers:
+        if name in tokens:
+            tokens[name].update(token.strip().lower() for token in value.split(b","))
+    return (
+        request.method == b"GET"
+        and b"websocket" in tokens[b"upgrade"]
+        and b"upgrade" in tokens[b"connection"]
+    )

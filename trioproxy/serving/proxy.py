@@ -147,6 +147,8 @@ def _server_config(settings: Settings) -> Config:
     config.backlog = BACKLOG
     config.h11_max_incomplete_size = MAX_HEAD_BYTES
     config.include_server_header = False
+    config.websocket_max_message_size = settings.max_body
+    config.websocket_ping_interval = settings.heartbeat
     config.keep_alive_timeout = KEEP_ALIVE_SECONDS
     config.ssl_handshake_timeout = HANDSHAKE_SECONDS
     return config

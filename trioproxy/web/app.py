@@ -11,12 +11,15 @@ from trioproxy.config import Settings
 from trioproxy.fanout import Hub
 from trioproxy.upstream import Upstream
 from trioproxy.web.background import Background
+from trioproxy.web.calls import Calls
 from trioproxy.web.connection import ProxyRequest, RequestConnection, current_request
+from trioproxy.web.cors import Cors
 from trioproxy.web.failures import respond_to_error
 from trioproxy.web.forwarding import METHODS, Forward, ForwardedPath
 from trioproxy.web.generate import Generate
 from trioproxy.web.generations import Generations
 from trioproxy.web.operations import Operations
+from trioproxy.web.sockets import ProxyWebsocket, SocketConnection, Sockets
 from trioproxy.wire import OPENAI_RESPONSES, ROUTES, BadRequest
 
 
@@ -24,7 +27,9 @@ class ProxyApp(QuartTrio):
     """Quart, with a stack around each request (see :mod:`trioproxy.web.connection`)."""
 
     asgi_http_class = RequestConnection
+    asgi_websocket_class = SocketConnection
     request_class = ProxyRequest
+    websocket_class = ProxyWebsocket
 
 
 def create_app(
@@ -39,19 +44,29 @@ def create_app(
     app.before_request(refuse_odd_target)
     app.url_map.merge_slashes = False  # its redirect would name the wrong scheme behind a proxy
 
-    generate = Generate(settings, hub, upstream)
+    if settings.cors_origins:
+        cors = Cors(settings.allowed_origins)
+        app.before_request(cors.answer_preflight)
+        app.after_request(cors.mark)
+
+    calls = Calls(settings, hub, upstream)
+    generate = Generate(settings, calls)
     for path, dialect in ROUTES.items():
         if dialect is not OPENAI_RESPONSES:
             answer = partial(generate.answer, dialect)
             app.add_url_rule(path, dialect.name, answer, methods=["POST"])
 
-    background = Background(settings, hub, upstream, generate)
+    forward = Forward(settings, upstream)
+    app.url_map.converters["forwarded"] = ForwardedPath
+    app.add_url_rule("/<forwarded:path>", "forward", forward.answer, methods=METHODS)
+
+    background = Background(settings, calls, generate, forward)
     response = "/v1/responses/<response_id>"
     app.add_url_rule("/v1/responses", "respond", background.create, methods=["POST"])
     app.add_url_rule(response, "retrieve", background.retrieve, methods=["GET"])
     app.add_url_rule(f"{response}/cancel", "cancel", background.cancel, methods=["POST"])
 
-    generations = Generations(settings, hub, upstream)
+    generations = Generations(settings, calls)
     one = "/v1/generations/<generation_id>"
     app.add_url_rule("/v1/generations", "list", generations.list, methods=["GET"])
     app.add_url_rule("/v1/generations", "create", generations.create, methods=["POST"])
@@ -59,9 +74,9 @@ def create_app(
     app.add_url_rule(one, "stop", generations.stop, methods=["DELETE"])
     app.add_url_rule(f"{one}/events", "events", generations.events, methods=["GET"])
 
-    forward = Forward(settings, upstream)
-    app.url_map.converters["forwarded"] = ForwardedPath
-    app.add_url_rule("/<forwarded:path>", "forward", forward.answer, methods=METHODS)
+    sockets = Sockets(settings, hub, calls)
+    app.add_websocket("/v1/ws", "socket", sockets.many)
+    app.add_websocket(f"{one}/ws", "socket_of_one", sockets.one)
 
     operations = Operations(hub, upstream, count_connections)
     app.add_url_rule("/healthz", "health", operations.health, methods=["GET"])

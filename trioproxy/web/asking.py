@@ -9,20 +9,18 @@ from dataclasses import dataclass
 
 from trioproxy.config import Coalesce
 from trioproxy.fanout import Mode
-from trioproxy.upstream import CREDENTIALS
+from trioproxy.web.caller import RESUME_PARAMETER, Caller
 from trioproxy.web.connection import ProxyRequest
-from trioproxy.wire import BadRequest, Dialect, Tally
+from trioproxy.wire import BadRequest, Dialect, Tally, dialect_for, read_call, with_stream
 
 DIALECT_HEADERS = (
-    "OpenAI-Organization",
-    "OpenAI-Project",
-    "OpenAI-Beta",
-    "Anthropic-Version",
-    "Anthropic-Beta",
+    b"openai-organization",
+    b"openai-project",
+    b"openai-beta",
+    b"anthropic-version",
+    b"anthropic-beta",
 )
 MODES = ("replay", "live", "private")
-RESUME_PARAMETER = "last_event_id"
-RESUME_FIELD = f"{RESUME_PARAMETER}=".encode()
 MAX_LINGER = 3600.0
 """Seconds. Nobody may make an engine generate for nobody for longer."""
 
@@ -65,17 +63,29 @@ class Asking:
     origin: Origin
 
 
-def tenant_of(request: ProxyRequest) -> str:
-    """Whoever holds the same credentials. Nobody else sees, joins or stops what is theirs."""
-    digest = hashlib.sha256()
-    for name, value in sorted(request.header_pairs):
-        if name in CREDENTIALS:
-            digest.update(b"%b\0%b\0" % (name, value))
-    return digest.hexdigest()
+def body_to_stream(body: bytes, dialect: Dialect) -> bytes:
+    """The body of a call whose answer is read apart from the request for it, and so must stream.
+
+    Raises :class:`~trioproxy.wire.BadRequest` where it says that it does not.
+    """
+    call = read_call(body)
+    if call.stream is None:
+        return body if dialect.streams_by_default else with_stream(body)
+    if not call.stream:
+        raise BadRequest("a generation that is read later must stream", "body.stream")
+    return body
+
+
+def asked_dialect(path: str) -> Dialect:
+    """The dialect of a path that a message names. Raises :class:`~trioproxy.wire.BadRequest`."""
+    dialect = dialect_for(path)
+    if dialect is None:
+        raise BadRequest(f"no generation can be asked for on {path!r}", "path")
+    return dialect
 
 
 def read_asking(
-    request: ProxyRequest,
+    caller: Caller,
     path: str,
     dialect: Dialect,
     body: bytes,
@@ -83,26 +93,26 @@ def read_asking(
     streamed: bool,
     coalesce: Coalesce,
     mode: str | None,
+    own_key: str | None,
     linger: float,
 ) -> Asking:
-    """Work out key and mode, of what the request said: ``mode`` is None if it said nothing.
+    """Work out key and mode, of what the caller said: ``mode`` and ``own_key`` are None if it said
+    nothing of them.
 
     Raises :class:`~trioproxy.wire.BadRequest`.
     """
     if mode is not None and mode not in MODES:
         raise BadRequest(f"the mode must be one of {', '.join(MODES)}, not {mode!r}", "mode")
-    tenant = tenant_of(request)
-    own_key = request.headers.get("X-Generation-Key")
-    fingerprint = _fingerprint(request, path, body, streamed)
+    fingerprint = _fingerprint(caller, path, body, streamed)
     origin = Origin(path, dialect, streamed, fingerprint, Tally(dialect))
     asked_to_share = mode in ("replay", "live") or own_key is not None
     key = None
     if coalesce != "off" and mode != "private":
-        key = (tenant, origin.fingerprint if own_key is None else own_key)
+        key = (caller.tenant, origin.fingerprint if own_key is None else own_key)
     if mode is None or (mode == "live" and not streamed):
         mode = "replay"  # an answer is worth something only if it is read from its start
     return Asking(
-        tenant=tenant,
+        tenant=caller.tenant,
         key=key,
         is_named=own_key is not None,
         mode=mode,
@@ -110,13 +120,6 @@ def read_asking(
         linger=linger,
         origin=origin,
     )
-
-
-def query_without_cursor(request: ProxyRequest) -> bytes:
-    """The query to send upstream: all of it as it came, but what spoke to the proxy."""
-    query: bytes = request.scope["query_string"]
-    fields = [field for field in query.split(b"&") if not field.startswith(RESUME_FIELD)]
-    return b"&".join(fields)
 
 
 def read_cursor(request: ProxyRequest) -> Cursor | None:
@@ -135,12 +138,10 @@ def read_cursor(request: ProxyRequest) -> Cursor | None:
     return Cursor(generation_id or None, int(seq))
 
 
-def _fingerprint(request: ProxyRequest, path: str, body: bytes, streamed: bool) -> bytes:
+def _fingerprint(caller: Caller, path: str, body: bytes, streamed: bool) -> bytes:
     digest = hashlib.sha256()
-    parts = [path.encode(), query_without_cursor(request), b"stream" if streamed else b"whole"]
-    parts += [
-        request.headers.get(name, "").encode("latin-1", "replace") for name in DIALECT_HEADERS
-    ]
+    parts = [path.encode(), caller.query, b"stream" if streamed else b"whole"]
+    parts += [caller.header(name) for name in DIALECT_HEADERS]
     for part in (*parts, body):
         digest.update(len(part).to_bytes(8, "big") + part)
     return digest.digest()

@@ -14,13 +14,13 @@ import math
 from quart_trio.wrappers import TrioResponse as Response
 
 from trioproxy.config import Settings
-from trioproxy.fanout import CursorAhead, Generation, Hub, Subscriber
-from trioproxy.upstream import Upstream
-from trioproxy.web.asking import read_cursor, tenant_of
+from trioproxy.fanout import CursorAhead, Generation, Subscriber
+from trioproxy.web.asking import read_cursor
+from trioproxy.web.calls import Calls, origin_of
 from trioproxy.web.connection import current_request
 from trioproxy.web.failures import failure_of_end, respond_to_end, respond_to_gap
 from trioproxy.web.forwarding import Forward
-from trioproxy.web.generate import Generate, origin_of
+from trioproxy.web.generate import Generate
 from trioproxy.web.responses import name_generation
 from trioproxy.web.streaming import StreamBody, stream_headers
 from trioproxy.web.voice import api_voice
@@ -43,12 +43,12 @@ class Background:
     """``/v1/responses`` and what lies below it."""
 
     def __init__(
-        self, settings: Settings, hub: Hub, upstream: Upstream, generate: Generate
+        self, settings: Settings, calls: Calls, generate: Generate, forward: Forward
     ) -> None:
         self._settings = settings
-        self._hub = hub
+        self._calls = calls
         self._generate = generate
-        self._forward = Forward(settings, upstream)
+        self._forward = forward
 
     async def create(self) -> Response:
         """Start a response, or join one: as on every route of the API, unless it is to go on in the
@@ -74,9 +74,7 @@ class Background:
         if request.args.get("stream") != "true" or request.method == "HEAD":
             return _respond(generation)
         subscriber = request.exit_stack.enter_context(
-            self._hub.subscribe(
-                generation.id, after=_read_after(generation), on_lag=self._settings.on_lag
-            )
+            self._calls.read(generation, after=_read_after(generation))
         )
         body = StreamBody(subscriber, DIALECT, VOICE, heartbeat=self._settings.heartbeat)
         response = Response(body, headers=stream_headers(VOICE.framing))
@@ -92,12 +90,10 @@ class Background:
         return _respond(generation)
 
     def _find(self, response_id: str) -> Generation | None:
-        tenant = tenant_of(current_request())
-        for generation in (*self._hub.running, *self._hub.retained):
-            if generation.tenant == tenant:
-                origin = origin_of(generation)
-                if origin.dialect is DIALECT and origin.tally.answer_id == response_id:
-                    return generation
+        for generation in self._calls.all_of(current_request().caller.tenant):
+            origin = origin_of(generation)
+            if origin.dialect is DIALECT and origin.tally.answer_id == response_id:
+                return generation
         return None
 
 

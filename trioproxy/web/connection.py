@@ -14,6 +14,7 @@ from quart_trio.asgi import TrioASGIHTTPConnection
 from quart_trio.wrappers import TrioRequest
 
 from trioproxy.fanout import SourceFailed
+from trioproxy.web.caller import Caller, caller_of_request
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +42,11 @@ class ProxyRequest(TrioRequest):
     def header_pairs(self) -> list[tuple[bytes, bytes]]:
         """The headers as they came, names in lower case."""
         return list(self.scope["headers"])
+
+    @property
+    def caller(self) -> Caller:
+        """Who asks."""
+        return caller_of_request(self.header_pairs, self.scope["query_string"])
 
     @property
     def target(self) -> bytes:

@@ -31,7 +31,7 @@ class ForwardedPath(PathConverter):
     """A path below ``/v1/`` or ``/api/`` that the proxy has no route for, whatever the method: what
     has one takes the methods of that one and no other."""
 
-    regex = rf"(?!(?:{ANSWERED_HERE})\Z|v1/generations(?:/|\Z))(?:v1|api)/[^/].*?"
+    regex = rf"(?!(?:{ANSWERED_HERE})\Z|v1/generations(?:/|\Z)|v1/ws\Z)(?:v1|api)/[^/].*?"
 
 
 class Forward:

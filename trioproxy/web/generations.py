@@ -6,16 +6,21 @@ import msgspec
 from quart_trio.wrappers import TrioResponse as Response
 
 from trioproxy.config import Settings
-from trioproxy.fanout import Generation, Hub, Mode
-from trioproxy.upstream import Upstream
-from trioproxy.web.asking import check_linger, read_asking, read_cursor, tenant_of
+from trioproxy.fanout import Generation, Mode
+from trioproxy.web.asking import (
+    asked_dialect,
+    body_to_stream,
+    check_linger,
+    read_asking,
+    read_cursor,
+)
+from trioproxy.web.calls import Calls, origin_of
 from trioproxy.web.connection import ProxyRequest, current_request
 from trioproxy.web.failures import Mismatch
-from trioproxy.web.generate import find_for, key_to_join, origin_of, source_of
 from trioproxy.web.responses import json_response, name_generation
 from trioproxy.web.streaming import StreamBody, stream_headers
 from trioproxy.web.voice import RESOURCE_VOICE
-from trioproxy.wire import BadRequest, Tally, Usage, dialect_for, read_call, with_stream
+from trioproxy.wire import BadRequest, Tally, Usage
 
 
 class Creation(msgspec.Struct, forbid_unknown_fields=True):
@@ -31,16 +36,14 @@ class Creation(msgspec.Struct, forbid_unknown_fields=True):
 class Generations:
     """``/v1/generations`` and what lies below it. A tenant sees its own."""
 
-    def __init__(self, settings: Settings, hub: Hub, upstream: Upstream) -> None:
+    def __init__(self, settings: Settings, calls: Calls) -> None:
         self._settings = settings
-        self._hub = hub
-        self._upstream = upstream
+        self._calls = calls
 
     async def list(self) -> Response:
         """All that run, then all that are retained, each oldest first."""
-        tenant = tenant_of(current_request())
-        generations = [*self._hub.running, *self._hub.retained]
-        data = [describe(generation) for generation in generations if generation.tenant == tenant]
+        generations = self._calls.all_of(current_request().caller.tenant)
+        data = [describe(generation) for generation in generations]
         return json_response({"object": "list", "data": data})
 
     async def create(self) -> Response:
@@ -48,53 +51,39 @@ class Generations:
         is."""
         request = current_request()
         creation = _read_creation(await request.read_body())
-        dialect = dialect_for(creation.path)
-        if dialect is None:
-            raise BadRequest(f"no generation can be asked for on {creation.path!r}", "path")
-        body = bytes(creation.body)
-        call = read_call(body)
-        if call.stream is None:
-            body = with_stream(body)
-        elif not call.stream:
-            raise BadRequest("a generation that is read later must stream", "body.stream")
+        dialect = asked_dialect(creation.path)
+        body = body_to_stream(bytes(creation.body), dialect)
         linger = creation.linger
+        caller = request.caller
         asking = read_asking(
-            request,
+            caller,
             creation.path,
             dialect,
             body,
             streamed=True,
             coalesce=self._settings.coalesce,
             mode=creation.mode,
+            own_key=request.headers.get("X-Generation-Key"),
             linger=self._settings.create_linger if linger is None else check_linger(linger),
         )
-        generation = self._hub.start(
-            key_to_join(self._hub, asking),
-            source_of(self._upstream, request, asking.origin, body, self._settings.upstream_key),
-            mode=asking.mode,
-            linger=asking.linger,
-            tenant=asking.tenant,
-            origin=asking.origin,
-        )
+        generation = self._calls.start(caller, asking, body)
         response = json_response(describe(generation), 201)
         response.headers["Location"] = f"/v1/generations/{generation.id}"
         return response
 
     async def show(self, generation_id: str) -> Response:
-        return json_response(
-            describe(find_for(self._hub, tenant_of(current_request()), generation_id))
-        )
+        return json_response(describe(self._find(generation_id)))
 
     async def stop(self, generation_id: str) -> Response:
         """End it for everyone. One that has ended is left as it is."""
-        generation = find_for(self._hub, tenant_of(current_request()), generation_id)
+        generation = self._find(generation_id)
         generation.cancel("stopped")
         return json_response(describe(generation))
 
     async def events(self, generation_id: str) -> Response:
         """Read it: from the start, from an event on, or (``?mode=live``) from now on."""
         request = current_request()
-        generation = find_for(self._hub, tenant_of(request), generation_id)
+        generation = self._find(generation_id)
         if not origin_of(generation).streamed:
             raise Mismatch(f"{generation.id} is no stream of events: its answer comes whole")
         after, mode = _read_after(request, generation), _read_mode(request)
@@ -107,9 +96,7 @@ class Generations:
             del response.headers["Content-Length"]  # the stream has none
         else:
             subscriber = request.exit_stack.enter_context(
-                self._hub.subscribe(
-                    generation.id, after=after, mode=mode, on_lag=self._settings.on_lag
-                )
+                self._calls.read(generation, after=after, mode=mode)
             )
             body = StreamBody(
                 subscriber,
@@ -120,6 +107,9 @@ class Generations:
             response = Response(body, headers=headers)
         name_generation(response, generation)
         return response
+
+    def _find(self, generation_id: str) -> Generation:
+        return self._calls.find(current_request().caller.tenant, generation_id)
 
 
 def describe(generation: Generation) -> dict[str, object]:

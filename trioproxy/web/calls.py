@@ -1,0 +1,147 @@
+"""From what is asked for to a generation: one that runs and may answer it, or a new one."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from contextlib import AbstractContextManager
+
+from trioproxy.config import Settings
+from trioproxy.fanout import (
+    ExpiredGeneration,
+    Generation,
+    Hub,
+    Mode,
+    Source,
+    Subscriber,
+    UnknownGeneration,
+)
+from trioproxy.upstream import Upstream, UpstreamRequest, request_headers
+from trioproxy.web.asking import Asking, Cursor, Origin
+from trioproxy.web.caller import Caller
+from trioproxy.web.failures import Mismatch
+
+
+class Calls:
+    """The calls that may be made to the upstream, and the generations that answer them.
+
+    Every method is synchronous: from the look-up to the subscriber that it returns there is no
+    ``await``. A subscriber is a context manager, to be entered at once on a stack that outlives it.
+    """
+
+    def __init__(self, settings: Settings, hub: Hub, upstream: Upstream) -> None:
+        self._settings = settings
+        self._hub = hub
+        self._upstream = upstream
+
+    def join(
+        self, caller: Caller, asking: Asking, body: bytes
+    ) -> AbstractContextManager[Subscriber]:
+        """Join the running twin or start a generation. Raises what :meth:`Hub.join` raises, and
+        :class:`Mismatch` and :class:`ExpiredGeneration` where a client's own key is in use for what
+        it cannot have."""
+        streamed = asking.origin.streamed
+        return self._hub.join(
+            self._key_to_join(asking),
+            self._source(caller, asking.origin, body),
+            mode=asking.mode,
+            linger=asking.linger,
+            # A whole answer is gathered as it comes: nobody can be too slow for it.
+            on_lag=self._settings.on_lag if streamed else "wait",
+            when_full="trim" if streamed else "fail",
+            tenant=asking.tenant,
+            origin=asking.origin,
+        )
+
+    def start(self, caller: Caller, asking: Asking, body: bytes) -> Generation:
+        """Find the running twin or start a generation, for a reader who comes later. Raises as
+        :meth:`join` does."""
+        return self._hub.start(
+            self._key_to_join(asking),
+            self._source(caller, asking.origin, body),
+            mode=asking.mode,
+            linger=asking.linger,
+            tenant=asking.tenant,
+            origin=asking.origin,
+        )
+
+    def take_up(self, asking: Asking, cursor: Cursor) -> AbstractContextManager[Subscriber]:
+        """Read on after ``cursor``, who asks for the same once more.
+
+        Raises :class:`Mismatch`, and what :meth:`find` and :meth:`Hub.subscribe` raise.
+        """
+        if cursor.generation_id is None:
+            raise UnknownGeneration("the event id names no generation")
+        generation = self.find(asking.tenant, cursor.generation_id)
+        _check_same(generation, asking)
+        streamed = asking.origin.streamed
+        return self._hub.subscribe(
+            generation.id,
+            after=cursor.seq if streamed else None,
+            linger=asking.linger,
+            on_lag=self._settings.on_lag if streamed else "wait",
+        )
+
+    def read(
+        self, generation: Generation, *, after: int | None = None, mode: Mode = "replay"
+    ) -> AbstractContextManager[Subscriber]:
+        """Read a generation that is there. Raises what :meth:`Hub.subscribe` raises."""
+        return self._hub.subscribe(
+            generation.id, after=after, mode=mode, on_lag=self._settings.on_lag
+        )
+
+    def find(self, tenant: str, generation_id: str) -> Generation:
+        """The generation with this id, if it is this tenant's; to everyone else there is none.
+
+        Raises :class:`UnknownGeneration` and :class:`ExpiredGeneration`.
+        """
+        generation = self._hub.get(generation_id)
+        if generation.tenant != tenant:
+            raise UnknownGeneration(f"there is no generation {generation_id}")
+        return generation
+
+    def all_of(self, tenant: str) -> list[Generation]:
+        """All that run, then all that are retained, each oldest first."""
+        generations = [*self._hub.running, *self._hub.retained]
+        return [generation for generation in generations if generation.tenant == tenant]
+
+    def _source(self, caller: Caller, origin: Origin, body: bytes) -> Source:
+        """The upstream call that is asked for. Not made before the core enters it."""
+        call = UpstreamRequest(
+            "POST",
+            origin.path.encode() + (b"?" + caller.query if caller.query else b""),
+            request_headers(caller.headers, key=self._settings.upstream_key),
+            body,
+        )
+        if not origin.streamed:
+            return self._upstream.whole(call)
+        return self._upstream.stream(call, origin.dialect, origin.tally)
+
+    def _key_to_join(self, asking: Asking) -> Hashable | None:
+        """The key to join or start under; None for a call that nobody else can find.
+
+        A request that did not ask to share leaves a running twin alone.
+        """
+        running = self._hub.find(asking.key)
+        if running is None:
+            return asking.key
+        if not asking.shares:
+            return None
+        _check_same(running, asking)
+        if asking.mode == "replay" and running.transcript.first > 1:
+            # It cannot be had from its start any more. A call of its own can; but not under a name
+            # that is taken.
+            if asking.is_named:
+                raise ExpiredGeneration(f"the beginning of {running.id} is no longer held")
+            return None
+        return asking.key
+
+
+def origin_of(generation: Generation) -> Origin:
+    """What a generation of ours was started for."""
+    assert isinstance(generation.origin, Origin)
+    return generation.origin
+
+
+def _check_same(generation: Generation, asking: Asking) -> None:
+    if origin_of(generation).fingerprint != asking.origin.fingerprint:
+        raise Mismatch(f"{generation.id} was started by another path, query or body")

@@ -1,0 +1,82 @@
+"""The WebSocket routes: whom they let in, and what for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import cast
+from urllib.parse import urlsplit
+
+from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable
+from quart import websocket
+from quart_trio.asgi import TrioASGIWebsocketConnection
+from quart_trio.wrappers import TrioWebsocket
+from werkzeug.exceptions import Forbidden
+
+from trioproxy.config import Settings
+from trioproxy.fanout import Hub
+from trioproxy.web.caller import Caller, caller_of_websocket
+from trioproxy.web.calls import Calls
+from trioproxy.web.session import Session
+from trioproxy.wire import BadRequest
+
+SUBPROTOCOL = "trioproxy.v1"
+"""The one subprotocol. A client that offers none gets it too."""
+
+
+class ProxyWebsocket(TrioWebsocket):
+    """A WebSocket that knows who is behind it."""
+
+    @property
+    def caller(self) -> Caller:
+        """Who asks."""
+        return caller_of_websocket(list(self.scope["headers"]))
+
+
+class SocketConnection(TrioASGIWebsocketConnection):
+    """Quart's view of one WebSocket, whose channel is closed with it."""
+
+    async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        with self.send_channel, self.receive_channel:
+            await super().__call__(receive, send)
+
+
+class Sockets:
+    """``/v1/ws`` and ``/v1/generations/{id}/ws``."""
+
+    def __init__(self, settings: Settings, hub: Hub, calls: Calls) -> None:
+        self._settings = settings
+        self._hub = hub
+        self._calls = calls
+
+    async def many(self) -> None:
+        """Several generations over one WebSocket, as the client asks for them."""
+        await (await self._accept()).run()
+
+    async def one(self, generation_id: str) -> None:
+        """One generation: ``?after=`` the seq last read, or ``?mode=live``."""
+        arguments = websocket.args
+        after, mode = arguments.get("after"), arguments.get("mode", "replay")
+        if after is not None and not (after.isascii() and after.isdecimal() and len(after) < 16):
+            raise BadRequest("'after' must be the seq of an event", "after")
+        if mode not in ("replay", "live"):
+            raise BadRequest(f"the mode of a reader must be replay or live, not {mode!r}", "mode")
+        session = await self._accept()
+        await session.run_for(generation_id, after=None if after is None else int(after), mode=mode)
+
+    async def _accept(self) -> Session:
+        asking = cast(ProxyWebsocket, websocket)
+        _check_origin(asking, self._settings.allowed_origins)
+        offered = asking.requested_subprotocols
+        chosen = SUBPROTOCOL if SUBPROTOCOL in offered else None
+        await asking.accept(subprotocol=chosen)  # pyright: ignore[reportUnknownMemberType]
+        return Session(asking, asking.caller, self._settings, self._hub, self._calls)
+
+
+def _check_origin(asking: ProxyWebsocket, allowed: Collection[str]) -> None:
+    """Raise 403 for a page of another origin (RFC 6455, section 10.2): a browser lets any page open
+    a WebSocket, with whatever the browser knows of its user."""
+    origin = asking.headers.get("Origin")
+    if origin is None or "*" in allowed or origin in allowed:
+        return
+    if urlsplit(origin).netloc != asking.headers.get("Host"):
+        raise Forbidden(f"pages of {origin} may not open WebSockets here: see --cors-origins")
