@@ -32,7 +32,10 @@ class ResponseReader:
         self.head: Head | None = None
         self.body: Literal["awaited", "open", "complete", "cut"] = "awaited"
         self._parser = h11.Connection(h11.CLIENT)
-        self._parser.send(h11.Request(method=method, target="/", headers=[("Host", "server")]))
+        # It may have asked for another protocol: then a 101 would be no error.
+        headers = [("host", "server"), ("connection", "upgrade"), ("upgrade", "any")]
+        self._parser.send(h11.Request(method=method, target="/", headers=headers))
+        self._parser.send(h11.EndOfMessage())
         self._chunked = False
         self._partial_chunk = bytearray()
         self._at_eof = False
@@ -54,15 +57,16 @@ class ResponseReader:
         return self._parser.trailing_data[0]
 
     def next_head(self) -> Head | None:
-        """Return the head, or None while it wants more bytes. 1xx responses are passed over.
+        """Return the head, or None while it wants more bytes. 1xx responses are passed over, but
+        for the one that is final: 101, behind which nothing is HTTP.
 
         Raises:
             h11.RemoteProtocolError: this is no HTTP, or EOF came before the head's end.
         """
         event = self._parser.next_event()
-        while isinstance(event, h11.InformationalResponse):
+        while isinstance(event, h11.InformationalResponse) and event.status_code != 101:
             event = self._parser.next_event()
-        if not isinstance(event, h11.Response):
+        if not isinstance(event, h11.Response | h11.InformationalResponse):
             return None
         headers: dict[str, str] = {}
         for raw_name, raw_value in event.headers:

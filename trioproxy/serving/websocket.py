@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import trio
-from hypercorn.protocol.events import Data, Event, StreamClosed
+from hypercorn.protocol.events import Body, Data, Event, StreamClosed
 from hypercorn.protocol.ws_stream import FrameTooLargeError, WSStream
 from hypercorn.typing import ASGIReceiveEvent, WebsocketAcceptEvent
 from wsproto.connection import ConnectionState
@@ -23,6 +23,8 @@ class WebSocketStream(WSStream):
 
     What differs from hypercorn's, and why:
 
+    * Bytes that come before the handshake is answered end the connection. hypercorn refuses them
+      and leaves the application to wait for more.
     * A message over the limit, and bytes that break the protocol, are answered with their close
       code, and end the connection then. hypercorn gathers the rest of a message that is too large,
       and ends without a word where the protocol is broken.
@@ -43,6 +45,9 @@ class WebSocketStream(WSStream):
             if not self.closed and self.app_put is not None:
                 self.closed = True
                 await self.app_put({"type": "websocket.disconnect", "code": self._told_code})
+        elif isinstance(event, Data | Body) and not self.handshake.accepted:
+            await self._send_error_response(400)  # section 4.1: it must wait for the answer
+            await self.send(StreamClosed(stream_id=self.stream_id))
         else:
             await super().handle(event)
 
