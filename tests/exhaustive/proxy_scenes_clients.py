@@ -15,6 +15,7 @@ import trio
 from tests.support.rawhttp import RawClient
 from tests.support.response import Head
 from tests.support.sse import SseEvent, SseReader
+from tests.support.websocket import HANDSHAKE, Peer
 from trioproxy.testing.proxy import ADDRESS
 
 COMPLETIONS = "/v1/completions"
@@ -163,6 +164,18 @@ class Client:
         except trio.ClosedResourceError:
             answer.ending = "struck"
         return answer
+
+    async def upgrade(self, target: str) -> Peer | None:
+        """Make the connection a WebSocket; None where the proxy has let nobody in."""
+        try:
+            raw = await self._connect()
+            await raw.request("GET", target, headers=HANDSHAKE, within=math.inf)
+            head = await raw.response_head(within=math.inf)
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+            return None
+        except h11.RemoteProtocolError:  # it closed before the head
+            return None
+        return Peer(raw, within=math.inf) if head.status == 101 else None
 
     async def _connect(self) -> RawClient:
         if self._raw is None:

@@ -17,6 +17,7 @@ class Mutation(NamedTuple):
 
 
 HUB = ("tests/exhaustive/test_hub.py", "tests/laws")
+SOCKETS = ("tests/exhaustive/test_sockets.py", "tests/web/test_hostile_sockets.py")
 PROXY = ("tests/exhaustive/test_proxy.py", "tests/serving", "tests/web")
 
 MUTATIONS = [
@@ -188,7 +189,7 @@ MUTATIONS = [
         PROXY,
     ),
     Mutation(
-        "the keep-alive timer is started behind a checkpoint, after the request's task was cancelled",
+        "the keep-alive timer is started a checkpoint after the request's task was cancelled",
         "serving/protocol.py",
         "        stream, self.stream = self.stream, None\n",
         "        stream, self.stream = self.stream, None\n"
@@ -247,5 +248,20 @@ MUTATIONS = [
         '    app.config["RESPONSE_TIMEOUT"] = None  # a stream lasts as long as it lasts\n',
         "",
         PROXY,
+    ),
+    # -- WebSockets --------------------------------------------------------------------------------
+    Mutation(
+        "a subscription over a WebSocket is not left with its task",
+        "web/session.py",
+        "        with subscription.stack, subscription.scope:\n",
+        "        with subscription.scope:\n",
+        SOCKETS,
+    ),
+    Mutation(
+        "who is silent over a WebSocket is pinged for ever",
+        "serving/websocket.py",
+        "            if silence >= 2 * interval:\n",
+        "            if False:\n",
+        SOCKETS,
     ),
 ]

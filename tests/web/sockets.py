@@ -12,6 +12,7 @@ import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
 from tests.support.rawhttp import WITHIN
+from tests.support.websocket import HANDSHAKE
 from tests.web.service import Service
 
 SUBPROTOCOL = "trioproxy.v1"
@@ -84,14 +85,6 @@ async def open_socket(
         yield Socket(connection, stream)
         await connection.aclose()
         tasks.cancel_scope.cancel(reason="the test is through with it")
-
-
-HANDSHAKE = {
-    "connection": "Upgrade",
-    "upgrade": "websocket",
-    "sec-websocket-version": "13",
-    "sec-websocket-key": "AAAAAAAAAAAAAAAAAAAAAA==",
-}
 
 
 async def shake_hands(
