@@ -26,8 +26,8 @@ class Relay:
     of events, after 1 to `longest_run` of them and, unless it is `clean`, a part of the next. When
     it has cut `cuts` connections, it cuts no more.
 
-    It tells an `EventSource` to come back after 10 ms, with a field of its own in front of the
-    first event.
+    With `retry` it tells an `EventSource` to come back after 10 ms, with a field of its own in
+    front of the first event, which some clients in Python take for an event.
 
     Attributes:
         url: where it listens.
@@ -35,7 +35,15 @@ class Relay:
     """
 
     def __init__(
-        self, target: str, url: str, random: Random, *, cuts: int, longest_run: int, clean: bool
+        self,
+        target: str,
+        url: str,
+        random: Random,
+        *,
+        cuts: int,
+        longest_run: int,
+        clean: bool,
+        retry: bool,
     ) -> None:
         address = urlsplit(target)
         assert address.hostname is not None
@@ -46,6 +54,7 @@ class Relay:
         self._random = random
         self._longest_run = longest_run
         self._longest_rest = 0 if clean else _LONGEST_REST
+        self._prelude = _RETRY_CHUNK if retry else b""
 
     async def carry(self, client: trio.SocketStream) -> None:
         """Carry one connection, until either side ends it or it is cut."""
@@ -74,7 +83,7 @@ class Relay:
                 cut = None
                 if _STREAM.match(head):
                     cut = self._choose_cut()
-                    head += _RETRY_CHUNK
+                    head += self._prelude
                 await client.send_all(head)
             passed = cut.pass_on(data) if cut is not None and self.cuts_left else data
             is_cut = len(passed) < len(data)
@@ -111,7 +120,13 @@ class Cut:
 
 @asynccontextmanager
 async def open_relay(
-    target: str, *, cuts: int = 0, longest_run: int = 1, clean: bool = False, seed: int = 0
+    target: str,
+    *,
+    cuts: int = 0,
+    longest_run: int = 1,
+    clean: bool = False,
+    retry: bool = True,
+    seed: int = 0,
 ) -> AsyncGenerator[Relay]:
     """A relay to the host and port of the URL `target`, for the length of the block."""
     [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
@@ -123,6 +138,7 @@ async def open_relay(
         cuts=cuts,
         longest_run=longest_run,
         clean=clean,
+        retry=retry,
     )
     async with trio.open_nursery() as nursery:
         await nursery.start(partial(trio.serve_listeners, relay.carry, [listener]))
