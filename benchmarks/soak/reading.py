@@ -61,7 +61,7 @@ class Reading:
         name, _, value = line.partition(b": ")
         if not line:
             self._dispatch()
-        elif name == b"id" and self._id is None and self._data is None:
+        elif name == b"id" and self._id is None:
             self._id = value.decode()
         elif name == b"data" and self._data is None:
             self._data = value

@@ -32,6 +32,12 @@ PACED = {"x-sim-tokens": str(TOKENS), "x-sim-rate": "100"}
 ENDLESS = {"x-sim-tokens": "100000", "x-sim-rate": "100"}
 CHAT_BODY: dict[str, Any] = {"messages": [{"role": "user", "content": PROMPT}], "stream": True}
 CREATION: dict[str, Any] = {"path": COMPLETIONS, "body": COMPLETION}
+COMMAND: dict[str, Any] = {
+    "type": "generate",
+    "path": COMPLETIONS,
+    "body": COMPLETION | {"max_tokens": TOKENS},
+}
+"""What asks for a generation over a WebSocket."""
 
 HAS_ENDED = "() => 'ended' in document.body.dataset"
 
@@ -62,7 +68,9 @@ async def play_client(
     def scene(context: BrowserContext) -> dict[str, Any]:
         page = context.new_page()
         page.goto(f"{origin}/client.html")
-        return page.evaluate(f"(given) => {function}(...given)", list(arguments))
+        begin = f"(given) => void {function}(...given).then((told) => window.told = told)"
+        page.evaluate(begin, list(arguments))
+        return page.wait_for_function("() => window.told").json_value()
 
     return await browser.play(scene)
 
@@ -152,7 +160,7 @@ async def test_page_of_another_origin_is_refused_and_the_engine_not_called(
 ) -> None:
     async with open_simulated(cors_origins="https://app.example") as service:
         asked = await play_client(browser, origin, "ask", service.url + CHAT, PACED, CHAT_BODY)
-        socket = await play_client(browser, origin, "converse", _socket_url(service, "ws"), None)
+        socket = await play_client(browser, origin, "converse", _socket_url(service, "ws"), COMMAND)
 
     assert asked == {"error": "TypeError: Failed to fetch"}
     assert socket == {"heard": [], "code": 1006, "protocol": ""}
@@ -162,9 +170,8 @@ async def test_page_of_another_origin_is_refused_and_the_engine_not_called(
 async def test_websockets_bring_the_events_of_the_event_stream(
     browser: Browser, origin: str
 ) -> None:
-    command = {"type": "generate", "path": COMPLETIONS, "body": COMPLETION | {"max_tokens": 60}}
     async with open_simulated(cors_origins=origin) as service:
-        many = await play_client(browser, origin, "converse", _socket_url(service, "ws"), command)
+        many = await play_client(browser, origin, "converse", _socket_url(service, "ws"), COMMAND)
         [started, *events, end] = many["heard"]
         generation_id = started["generation"]
         url = _socket_url(service, f"generations/{generation_id}/ws")

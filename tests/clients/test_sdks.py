@@ -71,7 +71,6 @@ async def test_the_sdk_that_lost_its_connection_asks_again_by_key_for_the_same_c
     keyed = {
         "x-generation-key": "mine",
         "x-linger": "30",
-        "x-fanout": "replay",
         "x-sim-tokens": "200",
         "x-sim-rate": "100",
     }

@@ -64,7 +64,7 @@ async def test_every_reader_is_told_once_and_then_that_it_is_over(
     assert later.content.count(b'"error"') == 1
     last = len(tokens) + (reason == "upstream_error")
     assert later.content.endswith(
-        b"\nid: %b:%d\ndata: [DONE]\n\n" % (generation_id.encode(), last + 1)
+        b"\ndata: [DONE]\nid: %b:%d\n\n" % (generation_id.encode(), last + 1)
     )
 
 

@@ -117,9 +117,9 @@ async def test_an_upstreams_names_are_kept_and_its_ids_comments_and_retries_are_
         body = await client.body()
 
     assert body == (
-        b'id: %b:1\nevent: odd\ndata: {"a":"\xe2\x80\xa8"}\n\n'
-        b"id: %b:2\ndata: two\ndata: lines\n\n"
-        b"id: %b:3\ndata: [DONE]\n\n"
+        b'event: odd\ndata: {"a":"\xe2\x80\xa8"}\nid: %b:1\n\n'
+        b"data: two\ndata: lines\nid: %b:2\n\n"
+        b"data: [DONE]\nid: %b:3\n\n"
     ) % (generation_id, generation_id, generation_id)
 
 

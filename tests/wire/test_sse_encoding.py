@@ -25,9 +25,9 @@ MESSAGES = st.builds(Message, st.none() | ONE_LINE, ANY_DATA)
         (Message(None, b" a "), None, b"data:  a \n\n"),
         (Message(b"ping", b"a"), None, b"event: ping\ndata: a\n\n"),
         (Message(b"", b"a"), None, b"data: a\n\n"),
-        (Message(None, b"a"), b"gen_1:7", b"id: gen_1:7\ndata: a\n\n"),
-        (Message(None, b"a"), b"", b"id: \ndata: a\n\n"),
-        (Message(b"ping", b"a"), b"7", b"id: 7\nevent: ping\ndata: a\n\n"),
+        (Message(None, b"a"), b"gen_1:7", b"data: a\nid: gen_1:7\n\n"),
+        (Message(None, b"a"), b"", b"data: a\nid: \n\n"),
+        (Message(b"ping", b"a"), b"7", b"event: ping\ndata: a\nid: 7\n\n"),
         (Message(None, b"a\nb"), None, b"data: a\ndata: b\n\n"),
         (Message(None, b"a\rb"), None, b"data: a\ndata: b\n\n"),
         (Message(None, b"a\r\nb"), None, b"data: a\ndata: b\n\n"),
@@ -36,7 +36,7 @@ MESSAGES = st.builds(Message, st.none() | ONE_LINE, ANY_DATA)
         (Message(None, b"\xe2\x80\xa8\xff\0"), None, b"data: \xe2\x80\xa8\xff\0\n\n"),
     ],
 )
-def test_frame_is_id_then_name_then_data_then_a_blank_line(
+def test_frame_is_name_then_data_then_id_then_a_blank_line(
     message: Message, event_id: bytes | None, expected: bytes
 ) -> None:
     assert expected == encode(message, event_id)

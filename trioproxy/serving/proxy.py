@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import signal
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -150,5 +151,8 @@ def _server_config(settings: Settings) -> Config:
     config.websocket_max_message_size = settings.max_body
     config.websocket_ping_interval = settings.heartbeat
     config.keep_alive_timeout = KEEP_ALIVE_SECONDS
+    # Nothing here grows with a connection's age, and to Node's fetch the cut of an answer that says
+    # "Connection: close" looks like its proper end.
+    config.keep_alive_max_requests = sys.maxsize
     config.ssl_handshake_timeout = HANDSHAKE_SECONDS
     return config

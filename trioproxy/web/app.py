@@ -80,6 +80,7 @@ def create_app(
 
     operations = Operations(hub, upstream, count_connections)
     app.add_url_rule("/healthz", "health", operations.health, methods=["GET"])
+    app.add_url_rule("/openapi.json", "openapi", operations.describe, methods=["GET"])
     if settings.debug:
         app.add_url_rule("/debug/census", "census", operations.census, methods=["GET"])
     return app

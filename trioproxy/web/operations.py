@@ -1,26 +1,31 @@
-"""What an operator asks: does it live, and what does it hold."""
+"""What an operator asks: does it live, what does it hold, and what can it be asked."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from importlib import resources
+from typing import Any
 
+import msgspec
 import trio
 from quart_trio.wrappers import TrioResponse as Response
 
+from trioproxy import __version__
 from trioproxy.fanout import Hub
 from trioproxy.upstream import Upstream
 from trioproxy.web.responses import json_response
 
 
 class Operations:
-    """``/healthz`` and ``/debug/census``. ``count_connections`` is the server's, which lies
-    above."""
+    """``/healthz``, ``/debug/census`` and ``/openapi.json``. ``count_connections`` is the server's,
+    which lies above."""
 
     def __init__(self, hub: Hub, upstream: Upstream, count_connections: Callable[[], int]) -> None:
         self._hub = hub
         self._upstream = upstream
         self._count_connections = count_connections
+        self._description = _load_description()
 
     async def health(self) -> Response:
         return json_response(
@@ -46,9 +51,20 @@ class Operations:
             }
         )
 
+    async def describe(self) -> Response:  # noqa: ASYNC124 - or Quart takes a thread
+        """The routes, as an OpenAPI document (https://spec.openapis.org/oas/v3.1.0)."""
+        return Response(self._description, content_type="application/json")
+
     def _count_subscribers(self) -> int:
         generations = [*self._hub.running, *self._hub.retained]
         return sum(len(generation.subscribers) for generation in generations)
+
+
+def _load_description() -> bytes:
+    source = resources.files("trioproxy.web").joinpath("openapi.json").read_bytes()
+    description = msgspec.json.decode(source, type=dict[str, Any])
+    description["info"]["version"] = __version__
+    return msgspec.json.encode(description)
 
 
 def _rss_bytes() -> int:

@@ -186,21 +186,23 @@ class SSEParser:
 
 
 def encode(message: Message, event_id: bytes | None = None) -> bytes:
-    """Return the frame of one event: its id, its name, a `data` line per line of data, a blank.
+    """Return the frame of one event: its name, a `data` line per line of data, its id, a blank.
+
+    The id comes last, because a widely used client (fetch-event-source) takes note of it before the
+    event is whole, and would not ask again for one that was cut behind it.
 
     Any data is safe: CRLF, CR and LF each begin a further `data` line, so that the parser gives
     them back as LF. Raises `ValueError` if the id or the name holds CR or LF, or the id
     NUL, for which readers would ignore it.
     """
     name, data = message
-    head = b""
+    head = b"event: " + _one_line("name", name) + b"\n" if name else b""
+    tail = b"\n"
     if event_id is not None:
         if b"\0" in event_id:
             raise ValueError(f"an event's id must not hold NUL: {event_id!r}")
-        head = b"id: " + _one_line("id", event_id) + b"\n"
-    if name:
-        head += b"event: " + _one_line("name", name) + b"\n"
-    return head + b"data: " + _with_lf(data).replace(b"\n", b"\ndata: ") + b"\n\n"
+        tail = b"id: " + _one_line("id", event_id) + b"\n\n"
+    return head + b"data: " + _with_lf(data).replace(b"\n", b"\ndata: ") + b"\n" + tail
 
 
 def encode_comment(text: bytes = b"") -> bytes:
