@@ -240,6 +240,7 @@ def lasting_headers_of(head: Head) -> dict[str, str]:
     assert headers.pop("date")
     generation_id = headers.pop("x-generation-id")
     assert generation_id.startswith("gen_")
+    assert headers.pop("vary") == "Origin"
     assert headers.pop("link") == f'</v1/generations/{generation_id}>; rel="cancel"'
     return headers
 

@@ -17,6 +17,7 @@ from tests.web.service import (
     read_events,
     refusal_of,
 )
+from tests.web.sockets import open_socket
 from trioproxy.testing.upstream import UpstreamCall, sse
 
 RESPONSES = "/v1/responses"
@@ -241,3 +242,81 @@ async def test_an_ordinary_response_can_be_looked_at_while_it_is_retained() -> N
         shown = await service.http.get(f"{RESPONSES}/resp_1")
 
     assert shown.json() == {"id": "resp_1", "status": "completed"}
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        (b"response.failed", b'{"id":"resp_1","status":"failed","error":{"code":"rate_limit"}}'),
+        (b"response.cancelled", b'{"id":"resp_1","status":"cancelled"}'),
+    ],
+)
+async def test_what_the_engine_tells_of_its_failure_stands(name: bytes, told: bytes) -> None:
+    async with open_scripted() as service:
+        call = await start(service, DELTAS[0])
+        await call.finish(sse(b'{"type":"%b","response":%b}' % (name, told)))
+        await service.outcome_of((await service.list_generations())[0]["id"])
+        shown = await service.http.get(f"{RESPONSES}/resp_1")
+
+    assert shown.content == told
+
+
+async def test_who_leaves_before_it_was_told_an_id_leaves_nothing_running() -> None:
+    async with open_scripted() as service:
+        async with service.ask(IN_BACKGROUND, path=RESPONSES):
+            call = await service.upstream.next_call()
+        await call.wait_departure()
+        await service.wait_released()
+
+
+async def test_nobody_has_an_engine_generate_for_ever_for_nobody() -> None:
+    async with open_scripted() as service:
+        await start(service)
+        [generation] = service.proxy.hub.running
+
+        assert generation.linger == 3600
+
+
+async def test_one_that_runs_already_is_answered_at_once() -> None:
+    headers = {"x-generation-key": "k", "x-fanout": "live"}
+    async with open_scripted() as service:
+        async with service.ask(IN_BACKGROUND, path=RESPONSES, headers=headers) as client:
+            await begin(service)
+            assert (await client.response_head()).status == 200
+        again = await service.http.post(RESPONSES, json=IN_BACKGROUND, headers=headers)
+
+    assert again.content == SNAPSHOT
+    assert service.upstream.calls == 1
+
+
+@pytest.mark.parametrize("way", ["generations", "websocket"])
+async def test_the_engine_is_never_asked_for_a_background_of_its_own(way: str) -> None:
+    asked = {"path": RESPONSES, "body": IN_BACKGROUND}
+    async with open_scripted() as service:
+        if way == "generations":
+            await service.create(asked)
+            call = await service.upstream.next_call()
+        else:
+            async with open_socket(service) as socket:
+                await socket.say(type="generate", **asked)
+                call = await service.upstream.next_call()
+
+    assert json.loads(call.body) == {"input": "The river", "stream": True}
+
+
+async def test_it_is_read_on_from_where_its_head_was_dropped() -> None:
+    async with open_scripted(max_transcript=1_500) as service:
+        call = await start(service)
+        for number in range(20):
+            await call.write(sse(b'{"type":"x","n":%d}' % number))
+            await service.wait_events(number + 2)
+        [generation] = service.proxy.hub.running
+        first = generation.transcript.first
+        after = f"{RESPONSES}/resp_1?stream=true&starting_after={first - 2}"
+        async with service.get(after) as reader:
+            await reader.response_head()
+            await call.finish(sse(COMPLETED))
+            events = await read_events(reader)
+
+    numbers = [json.loads(event.data)["sequence_number"] for event in events]
+    assert numbers == list(range(first - 1, 22))

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from tests.web.service import COMPLETION, COMPLETIONS, open_scripted, open_simulated
+from tests.web.service import (
+    COMPLETION,
+    COMPLETIONS,
+    open_scripted,
+    open_simulated,
+    refusal_of,
+)
 from trioproxy.testing.upstream import sse
 
 PAGE = "https://app.example"
@@ -57,21 +63,61 @@ async def test_answers_and_errors_can_be_read_with_their_headers(path: str, stat
     assert answer.headers["access-control-expose-headers"] == "*"
 
 
-async def test_what_the_engine_says_of_origins_counts_only_where_nothing_is_configured() -> None:
-    told: list[list[str]] = []
-    for allowed in ("", PAGE):
-        async with (
-            open_scripted(cors_origins=allowed) as service,
-            service.request("GET", "/v1/models", headers={"origin": PAGE}) as client,
-        ):
-            call = await service.upstream.next_call()
-            await call.respond(
-                200, ("access-control-allow-origin", "*"), ("access-control-max-age", "5")
-            )
-            head = await client.response_head()
-            told.append([value for name, value in head.headers.items() if "control" in name])
+@pytest.mark.parametrize(("allowed", "expected"), [("", []), (PAGE, [PAGE, "*"])])
+async def test_what_the_engine_says_of_origins_was_meant_for_its_own_address(
+    allowed: str, expected: list[str]
+) -> None:
+    async with (
+        open_scripted(cors_origins=allowed) as service,
+        service.request("GET", "/v1/models", headers={"origin": PAGE}) as client,
+    ):
+        call = await service.upstream.next_call()
+        await call.respond(
+            200, ("access-control-allow-origin", "*"), ("access-control-max-age", "5")
+        )
+        head = await client.response_head()
 
-    assert told == [["*", "5"], [PAGE, "*"]]
+    assert expected == [value for name, value in head.headers.items() if "control" in name]
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://[", "x"])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", COMPLETIONS),
+        ("POST", "/v1/generations"),
+        ("DELETE", "/v1/generations/gen_0"),
+        ("POST", "/v1/embeddings"),
+    ],
+)
+async def test_what_a_page_may_not_ask_for_is_not_done(origin: str, method: str, path: str) -> None:
+    """A browser sends it without asking first, if its type is that of a form."""
+    headers = {"origin": origin, "content-type": "text/plain"}
+    async with open_simulated() as service:
+        refused = await service.http.request(
+            method, path, content=b'{"prompt": "a"}', headers=headers
+        )
+
+        assert service.engine.stats.calls == 0
+    assert refusal_of(refused) == (403, "forbidden")
+
+
+async def test_a_page_of_the_proxys_own_may_do_all() -> None:
+    async with open_simulated() as service:
+        answer = await service.http.post(
+            COMPLETIONS, json=COMPLETION, headers={"origin": service.url}
+        )
+
+    assert answer.status_code == 200
+
+
+async def test_the_engine_is_not_told_of_the_page() -> None:
+    page = {"origin": PAGE, "referer": f"{PAGE}/x", "sec-fetch-site": "cross-site"}
+    async with open_scripted(cors_origins="*") as service, service.ask(headers=page):
+        call = await service.upstream.next_call()
+
+    names = {name for name, _ in call.headers}
+    assert names.isdisjoint(name.encode() for name in page)
 
 
 async def test_a_stream_can_be_read_by_a_page() -> None:

@@ -103,7 +103,7 @@ async def test_an_answer_reaches_the_client_as_it_came(status: int) -> None:
     assert headers == {
         "content-type": "application/odd; a=b",
         "location": "/v1/elsewhere",
-        "vary": "a, b",
+        "vary": "a, b, Origin",
         "content-length": "3",
     }
 

@@ -26,6 +26,7 @@ from tests.support.websocket import (
 )
 from tests.web.service import (
     COMPLETIONS,
+    HALF_OF_EIGHT_THEN_SILENCE,
     SimulatedService,
     assert_answers,
     open_simulated,
@@ -116,10 +117,21 @@ async def send_as_far_as_it_goes(peer: Peer, data: bytes) -> None:
 
 @pytest.mark.parametrize("sent", [b"", frame(TEXT, b"half")[:3], frame(TEXT, b"half", fin=False)])
 async def test_who_falls_silent_is_told_so_and_left(sent: bytes) -> None:
-    async with nothing_left(heartbeat=0.1) as service, open_peer(service) as peer:
+    async with (
+        nothing_left(heartbeat=0.1) as service,
+        open_peer(service, headers=HALF_OF_EIGHT_THEN_SILENCE) as peer,
+    ):
         await peer.send(sent)
         assert await peer.wait_closed() == 4408
         await peer.client.wait_closed()
+
+
+async def test_who_takes_what_comes_need_not_say_a_word() -> None:
+    async with nothing_left(heartbeat=0.1) as service, open_peer(service) as peer:
+        began = trio.current_time()
+        while trio.current_time() < began + 0.5:
+            assert (await peer.next_frame())[0] in (TEXT, PING)
+        peer.client.close()
 
 
 async def test_who_answers_pings_may_be_silent_for_as_long_as_it_likes() -> None:
@@ -186,6 +198,25 @@ async def test_who_does_not_wait_for_the_handshake_is_refused() -> None:
         )
         assert (await client.response_head()).status == 400
         await client.wait_closed()
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"type": "ping", "ref": "x" * 200},
+        {"type": "subscribe", "generation": "x" * 200},
+        {"type": "generate", "path": "/" + "x" * 600, "body": {}},
+        {"type": "generate", "path": COMPLETIONS, "body": {}, "key": "x" * 600},
+        {"type": "x" * 100_000},
+    ],
+    ids=lambda message: str(message)[:40],
+)
+async def test_what_comes_back_to_a_client_is_short(message: dict[str, object]) -> None:
+    async with nothing_left() as service, open_socket(service) as socket:
+        refused = await socket.ask(**message)
+
+    assert refused["error"]["code"] == "bad_request"
+    assert len(json.dumps(refused)) < 1_000
 
 
 async def test_compression_is_declined() -> None:

@@ -287,3 +287,11 @@ async def test_an_id_that_is_none_of_the_proxys_is_a_bad_request(
 
     assert refusal_of(refused) == (400, "bad_request")
     assert refused.json()["error"]["param"] == "Last-Event-ID"
+
+
+async def test_who_wants_what_comes_of_what_has_ended_is_told_that_nothing_will() -> None:
+    async with open_simulated() as service:
+        whole = await stream_of(service)
+        answer = await service.http.get(f"/v1/generations/{whole['id']}/events?mode=live")
+
+    assert (answer.status_code, answer.content) == (204, b"")

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import trio
 
+from tests.support.websocket import HANDSHAKE
 from tests.web.service import (
     COMPLETION,
     COMPLETIONS,
@@ -425,3 +426,59 @@ async def test_a_socket_that_reads_nothing_does_not_hold_up_the_shutdown() -> No
         async with trio.open_nursery() as nursery:
             nursery.start_soon(service.proxy.shutdown)
             assert await socket.wait_closed() == (1012, "shutting_down")
+
+
+async def test_answers_come_in_order_and_events_behind_their_own() -> None:
+    async with open_simulated() as service, open_socket(service) as socket:
+        made = await service.create({"path": COMPLETIONS, "body": COMPLETION})
+        await service.outcome_of(made["id"])
+        for ref in range(4):
+            await socket.say(type="subscribe", generation=made["id"], ref=ref)
+            await socket.say(type="unsubscribe", generation=made["id"], ref=ref)
+        await socket.say(type="subscribe", generation=made["id"], ref=4)
+        heard: list[dict[str, Any]] = []
+        while not (heard and heard[-1]["type"] == "end"):
+            heard.append(await socket.hear())
+
+    reading = False
+    for message in heard:
+        if message["type"] == "subscribed":
+            reading, last = True, 0
+        elif message["type"] == "unsubscribed":
+            reading = False
+        elif message["type"] == "event":
+            assert reading
+            assert message["seq"] == last + 1
+            last = message["seq"]
+    refs = [message["ref"] for message in heard if "ref" in message]
+    assert refs == sorted(refs)
+
+
+async def test_an_answer_that_is_no_stream_is_not_read_as_one() -> None:
+    async with open_simulated() as service, open_socket(service) as socket:
+        whole = await service.http.post(COMPLETIONS, json=COMPLETION | {"stream": False})
+        refused = await socket.ask(type="subscribe", generation=whole.headers["x-generation-id"])
+
+    assert refused["error"]["code"] == "generation_mismatch"
+
+
+async def test_a_pong_is_not_answered() -> None:
+    async with open_simulated() as service, open_socket(service) as socket:
+        await socket.say(type="pong", ref=1)
+        assert await socket.ask(type="ping", ref=2) == {"type": "pong", "ref": 2}
+
+
+async def test_a_socket_for_one_generation_ends_with_its_unsubscribing() -> None:
+    async with open_scripted() as service:
+        made = await service.create({"path": COMPLETIONS, "body": COMPLETION})
+        async with open_socket(service, f"/v1/generations/{made['id']}/ws") as socket:
+            await socket.say(type="unsubscribe", generation=made["id"])
+            assert (await socket.wait_closed())[0] == 1000
+
+
+async def test_a_target_that_could_be_read_in_two_ways_is_no_socket() -> None:
+    async with (
+        open_simulated() as service,
+        service.request("GET", "//v1/ws", headers=HANDSHAKE) as client,
+    ):
+        assert (await client.response_head()).status == 400

@@ -47,6 +47,7 @@ async def test_the_head_says_all_that_those_in_between_must_know(
             "cache-control": "no-cache, no-transform",
             "x-accel-buffering": "no",
             "link": f'</v1/generations/{generation_id}>; rel="cancel"',
+            "vary": "Origin",
             "x-cache": "miss",
             "transfer-encoding": "chunked",
         },

@@ -22,6 +22,7 @@ from trioproxy.wire import (
     [
         (b'{"type":"a","delta":" b"}', b'{"type":"a","delta":" b","sequence_number":7}'),
         (b"{}", b'{"sequence_number":7}'),
+        (b' {"a":1}', b' {"a":1,"sequence_number":7}'),
         (b'{ "a" : {} } ', b'{ "a" : {},"sequence_number":7} '),
         (
             b'{"delta":"\\"sequence_number\\":1"}',
@@ -52,6 +53,10 @@ def test_an_event_without_a_number_gets_one_and_keeps_every_other_byte(
         b"",
         b"[1]",
         b'"}"',
+        b'{"a":1',
+        b"{abc}",
+        b'{"a":1}}',
+        b'{"sequence_number":"x"}',
     ],
 )
 def test_what_has_a_number_or_no_place_for_one_stays_as_it_is(data: bytes) -> None:

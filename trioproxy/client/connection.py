@@ -102,6 +102,7 @@ class Connection:
         self._sockets: list[trio.socket.SocketType] = []
         self._chunks: AsyncIterator[bytes]
         self._is_being_read = False
+        self._sending = trio.CancelScope()
         self._tidying = AsyncExitStack()
         self._tidying.push_async_callback(client.aclose)
         register.add(self)
@@ -113,7 +114,7 @@ class Connection:
         """
         request.extensions["trace"] = self._note
         try:
-            with trio.move_on_after(self._silence_timeout) as patience:
+            with self._sending, trio.move_on_after(self._silence_timeout) as patience:
                 response = await self._client.send(request, stream=True)
                 self.status, self.headers = response.status_code, response.headers
                 self._chunks = response.aiter_raw()
@@ -121,6 +122,8 @@ class Connection:
                 self._tidying.push_async_callback(_exhaust, self._chunks)
         except httpx.HTTPError as error:
             raise AttemptFailed(f"no answer came: {_describe(error)}") from error
+        if self._sending.cancelled_caught:
+            raise AttemptFailed("the connection was closed before an answer came")
         if patience.cancelled_caught:
             raise AttemptFailed(f"no answer came for {self._silence_timeout:g} seconds")
 
@@ -148,7 +151,9 @@ class Connection:
         return bytes(body)
 
     def close(self) -> None:
-        """Close the socket; who reads gets :class:`AttemptFailed`. Idempotent."""
+        """Close the socket, or stop connecting; who waits gets :class:`AttemptFailed`.
+        Idempotent."""
+        self._sending.cancel(reason="the connection was closed")
         for socket in self._sockets:
             socket.close()
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 import trio
 from hypercorn.protocol.events import Body, Data, Event, StreamClosed
 from hypercorn.protocol.ws_stream import FrameTooLargeError, WSStream
-from hypercorn.typing import ASGIReceiveEvent, WebsocketAcceptEvent
+from hypercorn.typing import ASGIReceiveEvent, ASGISendEvent, WebsocketAcceptEvent
 from wsproto.connection import ConnectionState
 from wsproto.events import CloseConnection, Message, Ping
 from wsproto.frame_protocol import CloseReason
@@ -28,9 +28,9 @@ class WebSocketStream(WSStream):
     * A message over the limit, and bytes that break the protocol, are answered with their close
       code, and end the connection then. hypercorn gathers the rest of a message that is too large,
       and ends without a word where the protocol is broken.
-    * A client from which nothing has come for ``websocket_ping_interval`` seconds is pinged, which
-      every client answers by itself (section 5.5.3); one that is silent for as long again is told
-      4408, and left. hypercorn pings and does not look for the answer.
+    * A client that has neither sent nor taken anything for ``websocket_ping_interval`` seconds is
+      pinged, which every client answers by itself (section 5.5.3); one that is silent for as long
+      again is told 4408, and left. hypercorn pings and does not look for the answer.
     * The application is told the code with which the client has closed.
     """
 
@@ -50,6 +50,11 @@ class WebSocketStream(WSStream):
             await self.send(StreamClosed(stream_id=self.stream_id))
         else:
             await super().handle(event)
+
+    async def app_send(self, message: ASGISendEvent | None) -> None:
+        await super().app_send(message)
+        if message is not None:  # and it was taken: for those who take nothing there is a limit
+            self._heard_at = trio.current_time()
 
     async def _accept(self, message: WebsocketAcceptEvent) -> None:
         self._heard_at = trio.current_time()

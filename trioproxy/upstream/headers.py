@@ -34,10 +34,20 @@ NOT_REQUESTED = frozenset(
         # llama.cpp lets a conversation survive its client's disconnect: it would generate for
         # nobody
         b"x-conversation-id",
+        # what a browser says of its page: who may come from where is decided here
+        b"origin",
+        b"referer",
+        b"sec-fetch-dest",
+        b"sec-fetch-mode",
+        b"sec-fetch-site",
+        b"sec-fetch-user",
     }
 )
 NOT_ANSWERED = frozenset({b"content-length", b"set-cookie", b"date", b"server"})
 """Set anew by our server, or meant for one client while the answer may go to many."""
+
+CORS_PREFIX = b"access-control-"
+"""What an engine lets pages of other origins do was meant for its own address."""
 
 CREDENTIALS = frozenset({b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"})
 """Who asks, in the words of the APIs that are about: OpenAI, Anthropic, Azure, Google."""
@@ -72,7 +82,11 @@ def _credential(headers: HeaderPairs, key: bytes) -> tuple[bytes, bytes]:
 
 def answer_headers(headers: Iterable[tuple[bytes, bytes]]) -> HeaderPairs:
     """The headers of an upstream's answer that may reach a client."""
-    return [pair for pair in _end_to_end(headers) if pair[0] not in NOT_ANSWERED]
+    return [
+        pair
+        for pair in _end_to_end(headers)
+        if pair[0] not in NOT_ANSWERED and not pair[0].startswith(CORS_PREFIX)
+    ]
 
 
 def _end_to_end(headers: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from quart import has_request_context
 from quart_trio import QuartTrio
 
 from trioproxy.config import Settings
@@ -19,7 +20,12 @@ from trioproxy.web.forwarding import METHODS, Forward, ForwardedPath
 from trioproxy.web.generate import Generate
 from trioproxy.web.generations import Generations
 from trioproxy.web.operations import Operations
-from trioproxy.web.sockets import ProxyWebsocket, SocketConnection, Sockets
+from trioproxy.web.sockets import (
+    ProxyWebsocket,
+    SocketConnection,
+    Sockets,
+    current_websocket,
+)
 from trioproxy.wire import OPENAI_RESPONSES, ROUTES, BadRequest
 
 
@@ -42,12 +48,12 @@ def create_app(
     app.config["RESPONSE_TIMEOUT"] = None  # a stream lasts as long as it lasts
     app.register_error_handler(Exception, respond_to_error)
     app.before_request(refuse_odd_target)
+    app.before_websocket(refuse_odd_target)
     app.url_map.merge_slashes = False  # its redirect would name the wrong scheme behind a proxy
 
-    if settings.cors_origins:
-        cors = Cors(settings.allowed_origins)
-        app.before_request(cors.answer_preflight)
-        app.after_request(cors.mark)
+    cors = Cors(settings.allowed_origins)
+    app.before_request(cors.answer_preflight)
+    app.after_request(cors.mark)
 
     calls = Calls(settings, hub, upstream)
     generate = Generate(settings, calls)
@@ -74,7 +80,7 @@ def create_app(
     app.add_url_rule(one, "stop", generations.stop, methods=["DELETE"])
     app.add_url_rule(f"{one}/events", "events", generations.events, methods=["GET"])
 
-    sockets = Sockets(settings, hub, calls)
+    sockets = Sockets(settings, hub, calls, cors)
     app.add_websocket("/v1/ws", "socket", sockets.many)
     app.add_websocket(f"{one}/ws", "socket_of_one", sockets.one)
 
@@ -88,6 +94,6 @@ def create_app(
 
 async def refuse_odd_target() -> None:  # noqa: ASYNC124 - or Quart takes a thread
     """Refuse a target that another server might read in another way (RFC 9112, section 3.2)."""
-    target = current_request().target
+    target = current_request().target if has_request_context() else current_websocket().target
     if b"#" in target or not target.startswith(b"/") or target.startswith(b"//"):
         raise BadRequest("the target of a request must be a path with one / in front and no #")

@@ -11,7 +11,17 @@ from trioproxy.config import Coalesce
 from trioproxy.fanout import Mode
 from trioproxy.web.caller import RESUME_PARAMETER, Caller
 from trioproxy.web.connection import ProxyRequest
-from trioproxy.wire import BadRequest, Dialect, Tally, dialect_for, read_call, with_stream
+from trioproxy.wire import (
+    OPENAI_RESPONSES,
+    BadRequest,
+    Dialect,
+    Tally,
+    dialect_for,
+    in_foreground,
+    read_call,
+    wants_background,
+    with_stream,
+)
 
 DIALECT_HEADERS = (
     b"openai-organization",
@@ -69,6 +79,8 @@ def body_to_stream(body: bytes, dialect: Dialect) -> bytes:
     Raises :class:`~trioproxy.wire.BadRequest` where it says that it does not.
     """
     call = read_call(body)
+    if dialect is OPENAI_RESPONSES and wants_background(body):
+        return in_foreground(body)  # what is read apart is in the background as it is
     if call.stream is None:
         return body if dialect.streams_by_default else with_stream(body)
     if not call.stream:
@@ -108,7 +120,7 @@ def read_asking(
     asked_to_share = mode in ("replay", "live") or own_key is not None
     key = None
     if coalesce != "off" and mode != "private":
-        key = (caller.tenant, origin.fingerprint if own_key is None else own_key)
+        key = (caller.tenant, origin.fingerprint if own_key is None else _named(own_key))
     if mode is None or (mode == "live" and not streamed):
         mode = "replay"  # an answer is worth something only if it is read from its start
     return Asking(
@@ -136,6 +148,11 @@ def read_cursor(request: ProxyRequest) -> Cursor | None:
     if not (seq.isascii() and seq.isdecimal() and len(seq) < 16):
         raise BadRequest(f"{text!r} is not an event id of this proxy", "Last-Event-ID")
     return Cursor(generation_id or None, int(seq))
+
+
+def _named(own_key: str) -> bytes:
+    """A client's own key, in a size that can be kept: never the fingerprint of a request."""
+    return hashlib.sha256(b"named" + own_key.encode("utf-8", "surrogatepass")).digest()
 
 
 def _fingerprint(caller: Caller, path: str, body: bytes, streamed: bool) -> bytes:

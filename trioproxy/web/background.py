@@ -9,13 +9,11 @@ and the request goes there.
 
 from __future__ import annotations
 
-import math
-
 from quart_trio.wrappers import TrioResponse as Response
 
 from trioproxy.config import Settings
 from trioproxy.fanout import CursorAhead, Generation, Subscriber
-from trioproxy.web.asking import read_cursor
+from trioproxy.web.asking import MAX_LINGER, read_cursor, read_linger
 from trioproxy.web.calls import Calls, origin_of
 from trioproxy.web.connection import current_request
 from trioproxy.web.failures import failure_of_end, respond_to_end, respond_to_gap
@@ -57,12 +55,17 @@ class Background:
         body = await current_request().read_body()
         if not wants_background(body):
             return await self._generate.answer(DIALECT)
+        request = current_request()
         streams = read_call(body).stream
-        body = in_foreground(body)
+        body, stay = in_foreground(body), read_linger(request, MAX_LINGER)
         if streams:
-            return await self._generate.answer_call(DIALECT, body, streamed=True, linger=math.inf)
-        subscriber, _ = self._generate.subscribe(DIALECT, body, streamed=True, linger=math.inf)
-        return await _first_snapshot(subscriber)
+            return await self._generate.answer_call(DIALECT, body, streamed=True, linger=stay)
+        # Until its client has been told its id, nobody could come back for it.
+        linger = self._settings.linger
+        subscriber, _ = self._generate.subscribe(DIALECT, body, streamed=True, linger=linger)
+        response = await _first_snapshot(subscriber)
+        subscriber.generation.outlive_subscribers(stay)
+        return response
 
     async def retrieve(self, response_id: str) -> Response:
         """The response as it is now, or (``?stream=true``) its events after number
@@ -90,7 +93,7 @@ class Background:
         return _respond(generation)
 
     def _find(self, response_id: str) -> Generation | None:
-        for generation in self._calls.all_of(current_request().caller.tenant):
+        for generation in reversed(self._calls.all_of(current_request().caller.tenant)):
             origin = origin_of(generation)
             if origin.dialect is DIALECT and origin.tally.answer_id == response_id:
                 return generation
@@ -98,6 +101,9 @@ class Background:
 
 
 async def _first_snapshot(subscriber: Subscriber) -> Response:
+    generation = subscriber.generation
+    if any(snapshot_of(event.data) for event in generation.transcript.events):
+        return _respond(generation)  # one that ran already
     async for batch in subscriber:
         if batch.gap is not None:
             return respond_to_gap(batch.gap)
@@ -123,6 +129,9 @@ def _describe(generation: Generation) -> bytes:
     outcome = generation.outcome
     if outcome is None or outcome.kind == "completed":
         return response
+    events = generation.transcript.events
+    if outcome.told and events and snapshot_of(events[-1].data):
+        return response  # the engine has told how it ended, in the object itself
     if outcome.kind == "cancelled":
         return with_status(response, "cancelled")
     return with_status(response, "failed", failure_of_end(outcome))
@@ -145,4 +154,6 @@ def _read_after(generation: Generation) -> int:
     told = [(number, seq) for number, seq in numbers if number is not None]
     if told and told[-1][0] < after:
         raise CursorAhead(f"event {after} was asked for, the latest is {told[-1][0]}")
-    return max((seq for number, seq in told if number <= after), default=0)
+    if not told or told[0][0] > after:  # before what is held, if anything was dropped
+        return max(0, told[0][1] - (told[0][0] - after)) if told else 0
+    return max(seq for number, seq in told if number <= after)

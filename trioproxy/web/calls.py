@@ -84,7 +84,10 @@ class Calls:
     def read(
         self, generation: Generation, *, after: int | None = None, mode: Mode = "replay"
     ) -> AbstractContextManager[Subscriber]:
-        """Read a generation that is there. Raises what :meth:`Hub.subscribe` raises."""
+        """Read a generation that is there. Raises :class:`Mismatch` for one that is no stream, and
+        what :meth:`Hub.subscribe` raises."""
+        if not origin_of(generation).streamed:
+            raise Mismatch(f"{generation.id} is no stream of events: its answer comes whole")
         return self._hub.subscribe(
             generation.id, after=after, mode=mode, on_lag=self._settings.on_lag
         )

@@ -84,9 +84,9 @@ class Generations:
         """Read it: from the start, from an event on, or (``?mode=live``) from now on."""
         request = current_request()
         generation = self._find(generation_id)
-        if not origin_of(generation).streamed:
-            raise Mismatch(f"{generation.id} is no stream of events: its answer comes whole")
         after, mode = _read_after(request, generation), _read_mode(request)
+        if mode == "live" and after is None:
+            after = generation.transcript.last
         headers = stream_headers(RESOURCE_VOICE.framing)
         if has_been_told_the_end(generation, after):
             response = Response(b"", 204)  # on which an EventSource reconnects no more

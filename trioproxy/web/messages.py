@@ -6,24 +6,32 @@ with the answer.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 from trioproxy.fanout import Event, Evicted, Gap, Generation, Mode, Outcome
 from trioproxy.wire import Failure
 
-Ref = str | int | None
+MAX_REF = 128
+MAX_KEY = 512
+MAX_PATH = 512
+MAX_TOLD = 500
+"""Characters of what comes back to a client, so that what waits to be sent has a bound."""
+
+Ref = Annotated[str, Meta(max_length=MAX_REF)] | int | None
+GenerationId = Annotated[str, Meta(max_length=MAX_REF)]
 
 
 class Generate(msgspec.Struct, tag="generate", forbid_unknown_fields=True):
     """Start a generation, or join its running twin, and read it. ``key``, ``mode`` and ``linger``
     (seconds) are as in ``X-Generation-Key``, ``X-Fanout`` and ``X-Linger``."""
 
-    path: str
+    path: Annotated[str, Meta(max_length=MAX_PATH)]
     body: msgspec.Raw
     ref: Ref = None
-    key: str | None = None
+    key: Annotated[str, Meta(max_length=MAX_KEY)] | None = None
     mode: Mode | None = None
     linger: float | None = None
 
@@ -31,7 +39,7 @@ class Generate(msgspec.Struct, tag="generate", forbid_unknown_fields=True):
 class Subscribe(msgspec.Struct, tag="subscribe", forbid_unknown_fields=True):
     """Read a generation that is there: from its start, after the event ``after``, or live."""
 
-    generation: str
+    generation: GenerationId
     after: int | None = None
     mode: Literal["replay", "live"] = "replay"
     ref: Ref = None
@@ -40,14 +48,14 @@ class Subscribe(msgspec.Struct, tag="subscribe", forbid_unknown_fields=True):
 class Unsubscribe(msgspec.Struct, tag="unsubscribe", forbid_unknown_fields=True):
     """Read it no more."""
 
-    generation: str
+    generation: GenerationId
     ref: Ref = None
 
 
 class Cancel(msgspec.Struct, tag="cancel", forbid_unknown_fields=True):
     """End a generation for everyone."""
 
-    generation: str
+    generation: GenerationId
     ref: Ref = None
 
 
@@ -169,7 +177,7 @@ def _outcome(outcome: Outcome | None) -> dict[str, str | None] | None:
 
 def _error(failure: Failure) -> dict[str, str | int | None]:
     return {
-        "message": failure.message,
+        "message": failure.message[:MAX_TOLD],
         "type": failure.type,
         "param": failure.param,
         "code": failure.code,

@@ -1,10 +1,11 @@
 """One WebSocket: the generations that it reads, what its client asks for, and how it is closed.
 
-Four tasks share a session. One takes what the client sends, always, and never waits for anything
-else: whoever does not take it would not see the client leave. One for each subscription reads its
-generation. One writes, so that no message is ever cut by the leaving of its reader: a subscription
-hands its batch over and can be cancelled until it is taken. One brings the answers to it. Whatever
-ends the session cancels them all, and with them every subscription's scope.
+A session is a few tasks in one nursery. One takes what the client sends, always, and never waits
+for anything else: whoever does not take it would not see the client leave. One for each
+subscription reads its generation. One writes, so that no message is ever cut by the leaving of its
+reader: a subscription hands its batch over and can be cancelled until it is taken. One brings the
+answers to it, in the order of what they answer; a subscription begins when its own answer has been
+brought. One waits for the proxy to drain. Whatever ends the session cancels them all.
 """
 
 from __future__ import annotations
@@ -12,30 +13,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
-from enum import IntEnum
 
 import trio
 from quart.wrappers import Websocket
 
 from trioproxy.config import Settings
-from trioproxy.fanout import (
-    Evicted,
-    FanoutError,
-    Generation,
-    Hub,
-    HubClosed,
-    Mode,
-    Outcome,
-    Subscriber,
-    TooManyGenerations,
-    TooManySubscribers,
-    UnknownGeneration,
-)
+from trioproxy.fanout import FanoutError, Hub, Mode, Subscriber, UnknownGeneration
 from trioproxy.web import messages
 from trioproxy.web.asking import asked_dialect, body_to_stream, check_linger, read_asking
 from trioproxy.web.caller import Caller
 from trioproxy.web.calls import Calls
-from trioproxy.web.failures import Mismatch, failure_of, failure_of_end
+from trioproxy.web.failures import Mismatch, failure_of
+from trioproxy.web.farewells import (
+    CloseCode,
+    Closing,
+    Farewell,
+    code_of_end,
+    code_of_refusal,
+    last_words,
+)
 from trioproxy.wire import BadRequest
 
 REFUSALS = (BadRequest, Mismatch, FanoutError)
@@ -51,35 +47,6 @@ ANSWERS_AT_ONCE = 500
 CLOSE_SECONDS = 1.0
 """How long a client may take to read why it is closed."""
 
-MAX_REASON_BYTES = 123
-"""RFC 6455, section 5.5: a control frame's payload less the code."""
-
-
-class CloseCode(IntEnum):
-    """Why a WebSocket is closed (RFC 6455, section 7.4, and the registry that it founded)."""
-
-    DONE = 1000
-    POLICY = 1008
-    DRAINING = 1012
-    OVERLOAD = 1013
-    SLOW = 4408
-
-
-@dataclass(frozen=True, slots=True)
-class Farewell:
-    """The last thing that a session says."""
-
-    code: CloseCode
-    reason: str = ""
-
-
-class Closing(Exception):
-    """What the client did ends the session."""
-
-    def __init__(self, code: CloseCode, reason: str) -> None:
-        super().__init__(reason)
-        self.farewell = Farewell(code, reason)
-
 
 @dataclass(eq=False)
 class Subscription:
@@ -89,6 +56,8 @@ class Subscription:
     subscriber: Subscriber
     stack: ExitStack
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    answered: trio.Event = field(default_factory=trio.Event)
+    """Set when the answer to who asked for it is on its way: its events come behind that."""
 
 
 class Allowance:
@@ -105,6 +74,15 @@ class Allowance:
         self._left, self._at = min(grown, MESSAGES_AT_ONCE) - 1, now
         if self._left < 0:
             raise Closing(CloseCode.POLICY, "too many messages")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A message of the client's answered; and the subscription that begins behind it, if one
+    does."""
+
+    message: bytes
+    begins: Subscription | None = None
 
 
 class Session:
@@ -124,7 +102,7 @@ class Session:
         self._farewell = Farewell(CloseCode.DONE)
         self._allowance = Allowance()
         self._batches, self._unwritten = trio.open_memory_channel[list[bytes] | Farewell](0)
-        self._answers, self._unanswered = trio.open_memory_channel[bytes](ANSWERS_AT_ONCE)
+        self._answers, self._unanswered = trio.open_memory_channel[Answer](ANSWERS_AT_ONCE)
         self._nursery: trio.Nursery
 
     async def run(self) -> None:
@@ -142,8 +120,9 @@ class Session:
             try:
                 generation = self._calls.find(self._caller.tenant, generation_id)
                 self._only = self._subscribe(self._calls.read(generation, after=after, mode=mode))
+                self._only.answered.set()  # nobody has asked
             except REFUSALS as error:
-                self._end(Farewell(_code_of_refusal(error), failure_of(error).code or ""))
+                self._end(Farewell(code_of_refusal(error), failure_of(error).code or ""))
 
         await self._run(open_only)
 
@@ -156,8 +135,7 @@ class Session:
                 self._nursery.start_soon(self._see_draining)
                 begin()
         with trio.move_on_after(CLOSE_SECONDS):
-            reason = self._farewell.reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore")
-            await self._websocket.close(self._farewell.code, reason)
+            await self._websocket.close(self._farewell.code, self._farewell.short_reason)
 
     def _end(self, farewell: Farewell) -> None:
         self._farewell = farewell
@@ -178,18 +156,21 @@ class Session:
         subscriber = subscription.subscriber
         generation = subscriber.generation
         with subscription.stack, subscription.scope:
+            await subscription.answered.wait()
             async for batch in subscriber:
                 gap = [messages.gap(generation, batch.gap)] if batch.gap else []
                 await self._batches.send(gap + batch.frames(messages.render_event))
             self._forget(subscription)  # first: whoever is told the end may ask for it again
             assert subscriber.end is not None
-            await self._batches.send([_last_words(generation, subscriber.end)])
+            await self._batches.send([last_words(generation, subscriber.end)])
             if subscription is self._only:
-                await self._batches.send(Farewell(_code_of_end(subscriber.end)))
+                await self._batches.send(Farewell(code_of_end(subscriber.end)))
 
     async def _bring_answers(self) -> None:
         async for answer in self._unanswered:
-            await self._batches.send([answer])
+            await self._batches.send([answer.message])
+            if answer.begins is not None:
+                answer.begins.answered.set()
 
     async def _write(self) -> None:
         async for batch in self._unwritten:
@@ -215,37 +196,45 @@ class Session:
         except messages.Garbage as error:
             raise Closing(CloseCode.POLICY, str(error)) from None
         except messages.Misunderstood as error:
-            self._answer(messages.refused(failure_of(BadRequest(str(error))), error.ref))
+            refusal = messages.refused(failure_of(BadRequest(str(error))), error.ref)
+            self._answer(Answer(refusal))
             return
         try:
-            self._answer(self._do(command))
+            answer = self._do(command)
         except REFUSALS as error:
-            self._answer(messages.refused(failure_of(error), command.ref))
+            answer = Answer(messages.refused(failure_of(error), command.ref))
+        if answer is not None:
+            self._answer(answer)
 
-    def _do(self, command: messages.Command) -> bytes:
+    def _do(self, command: messages.Command) -> Answer | None:
         match command:
             case messages.Generate(ref=ref):
-                subscriber, is_new = self._generate(command)
-                return messages.started(subscriber.generation, ref, is_new=is_new)
+                subscription, is_new = self._generate(command)
+                generation = subscription.subscriber.generation
+                return Answer(messages.started(generation, ref, is_new=is_new), subscription)
             case messages.Subscribe(generation=generation_id, after=after, mode=mode, ref=ref):
                 generation = self._calls.find(self._caller.tenant, generation_id)
-                self._subscribe(self._calls.read(generation, after=after, mode=mode))
-                return messages.subscribed(generation, ref)
+                subscription = self._subscribe(self._calls.read(generation, after=after, mode=mode))
+                return Answer(messages.subscribed(generation, ref), subscription)
             case messages.Unsubscribe(generation=generation_id, ref=ref):
                 subscription = self._subscriptions.get(generation_id)
                 if subscription is None:
                     raise UnknownGeneration(f"{generation_id} is not read here")
                 self._forget(subscription)
                 subscription.scope.cancel(reason="unsubscribed")
-                return messages.unsubscribed(generation_id, ref)
+                if subscription is self._only:
+                    raise Closing(CloseCode.DONE, "unsubscribed")
+                return Answer(messages.unsubscribed(generation_id, ref))
             case messages.Cancel(generation=generation_id, ref=ref):
                 generation = self._calls.find(self._caller.tenant, generation_id)
                 generation.cancel("stopped")
-                return messages.cancelled(generation, ref)
-            case messages.Ping(ref=ref) | messages.Pong(ref=ref):
-                return messages.pong(ref)
+                return Answer(messages.cancelled(generation, ref))
+            case messages.Ping(ref=ref):
+                return Answer(messages.pong(ref))
+            case messages.Pong():
+                return None
 
-    def _generate(self, command: messages.Generate) -> tuple[Subscriber, bool]:
+    def _generate(self, command: messages.Generate) -> tuple[Subscription, bool]:
         dialect = asked_dialect(command.path)
         body = body_to_stream(bytes(command.body), dialect)
         linger = self._settings.linger if command.linger is None else check_linger(command.linger)
@@ -260,8 +249,8 @@ class Session:
             own_key=command.key,
             linger=linger,
         )
-        subscriber = self._subscribe(self._calls.join(self._caller, asking, body)).subscriber
-        return subscriber, subscriber.generation.origin is asking.origin
+        subscription = self._subscribe(self._calls.join(self._caller, asking, body))
+        return subscription, subscription.subscriber.generation.origin is asking.origin
 
     def _subscribe(self, joining: AbstractContextManager[Subscriber]) -> Subscription:
         with ExitStack() as stack:
@@ -281,37 +270,8 @@ class Session:
             del self._subscriptions[generation_id]
             self._changed.unpark_all()
 
-    def _answer(self, answer: bytes) -> None:
+    def _answer(self, answer: Answer) -> None:
         try:
             self._answers.send_nowait(answer)
         except trio.WouldBlock:
             raise Closing(CloseCode.POLICY, "answers are not read") from None
-
-
-def _last_words(generation: Generation, end: Outcome | Evicted) -> bytes:
-    if isinstance(end, Evicted):
-        return messages.evicted(generation, end, failure_of_end(end))
-    failure = None if end.kind == "completed" else failure_of_end(end)
-    return messages.ended(generation, end, failure)
-
-
-def _code_of_end(end: Outcome | Evicted) -> CloseCode:
-    match end.reason:
-        case "slow":
-            return CloseCode.SLOW
-        case "draining" | "shutdown":
-            return CloseCode.DRAINING
-        case "limit":
-            return CloseCode.POLICY
-        case _:
-            return CloseCode.DONE
-
-
-def _code_of_refusal(error: Exception) -> CloseCode:
-    match error:
-        case TooManySubscribers() | TooManyGenerations():
-            return CloseCode.OVERLOAD
-        case HubClosed():
-            return CloseCode.DRAINING
-        case _:
-            return CloseCode.POLICY

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import cast
-from urllib.parse import urlsplit
 
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable
 from quart import websocket
 from quart_trio.asgi import TrioASGIWebsocketConnection
 from quart_trio.wrappers import TrioWebsocket
-from werkzeug.exceptions import Forbidden
 
 from trioproxy.config import Settings
 from trioproxy.fanout import Hub
 from trioproxy.web.caller import Caller, caller_of_websocket
 from trioproxy.web.calls import Calls
+from trioproxy.web.cors import Cors
 from trioproxy.web.session import Session
 from trioproxy.wire import BadRequest
 
@@ -31,6 +29,16 @@ class ProxyWebsocket(TrioWebsocket):
         """Who asks."""
         return caller_of_websocket(list(self.scope["headers"]))
 
+    @property
+    def target(self) -> bytes:
+        """The path as it came."""
+        return self.scope["raw_path"]
+
+
+def current_websocket() -> ProxyWebsocket:
+    """The WebSocket that the current task serves."""
+    return cast(ProxyWebsocket, websocket)
+
 
 class SocketConnection(TrioASGIWebsocketConnection):
     """Quart's view of one WebSocket, whose channel is closed with it."""
@@ -43,7 +51,8 @@ class SocketConnection(TrioASGIWebsocketConnection):
 class Sockets:
     """``/v1/ws`` and ``/v1/generations/{id}/ws``."""
 
-    def __init__(self, settings: Settings, hub: Hub, calls: Calls) -> None:
+    def __init__(self, settings: Settings, hub: Hub, calls: Calls, cors: Cors) -> None:
+        self._cors = cors
         self._settings = settings
         self._hub = hub
         self._calls = calls
@@ -64,19 +73,9 @@ class Sockets:
         await session.run_for(generation_id, after=None if after is None else int(after), mode=mode)
 
     async def _accept(self) -> Session:
-        asking = cast(ProxyWebsocket, websocket)
-        _check_origin(asking, self._settings.allowed_origins)
+        asking = current_websocket()
+        self._cors.check_origin(asking)
         offered = asking.requested_subprotocols
         chosen = SUBPROTOCOL if SUBPROTOCOL in offered else None
         await asking.accept(subprotocol=chosen)  # pyright: ignore[reportUnknownMemberType]
         return Session(asking, asking.caller, self._settings, self._hub, self._calls)
-
-
-def _check_origin(asking: ProxyWebsocket, allowed: Collection[str]) -> None:
-    """Raise 403 for a page of another origin (RFC 6455, section 10.2): a browser lets any page open
-    a WebSocket, with whatever the browser knows of its user."""
-    origin = asking.headers.get("Origin")
-    if origin is None or "*" in allowed or origin in allowed:
-        return
-    if urlsplit(origin).netloc != asking.headers.get("Host"):
-        raise Forbidden(f"pages of {origin} may not open WebSockets here: see --cors-origins")

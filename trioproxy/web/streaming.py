@@ -95,6 +95,6 @@ class StreamBody(ResponseBody):
         encode = self._voice.framing.encode
         frames = [encode(message, None) for message in messages[:-1]]
         end_id = None
-        if self._voice.ends_with_id and self._ended and generation.outcome is not None:
+        if self._voice.ends_with_id and isinstance(self._subscriber.end, Outcome):
             end_id = f"{generation.id}:{generation.transcript.last + 1}".encode()
         return b"".join([*frames, encode(messages[-1], end_id)])

@@ -1,7 +1,7 @@
 """JSON lines, as Ollama streams them: a message a line, without a name and without an id.
 
-The format is that of https://github.com/ndjson/ndjson-spec: each line ends in LF, a CR before it
-is white space of the JSON, and blank lines say nothing.
+The format is that of https://github.com/ndjson/ndjson-spec: each line ends in LF, white space
+around its JSON says nothing, and neither do blank lines.
 """
 
 from trioproxy.wire.sse import EventTooLarge, Message
@@ -48,4 +48,4 @@ def encode_line(message: Message, event_id: bytes | None = None) -> bytes:
 
 
 def _stripped(line: bytes) -> bytes:
-    return line.removesuffix(b"\r")
+    return line.strip(b" \t\r")

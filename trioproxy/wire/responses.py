@@ -125,13 +125,12 @@ def _answer_id(message: Message) -> str | None:
 
 
 def _with_number(data: bytes, number: int) -> bytes:
-    if data.find(b'"sequence_number"') >= 0 and number_of(data) is not None:
-        return data
-    end = data.rfind(b"}")
+    numbered = decode(_numbers, data)
+    if numbered is None or numbered.sequence_number is not None:
+        return data  # no object, in which there would be a place for it; or it has one
+    end = data.rindex(b"}")
     members = data[:end].rstrip()
-    if not members.startswith(b"{"):
-        return data  # no object: there is no place for it
-    comma = b"" if members == b"{" else b","
+    comma = b"" if members.endswith(b"{") else b","
     return members + comma + b'"sequence_number":%d' % number + data[end:]
 
 
