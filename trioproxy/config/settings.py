@@ -121,8 +121,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     upstream_key: Annotated[
         _Key | None,
         Meta(
-            description="API key sent upstream, as a bearer, in place of the client's credentials. "
-            "A command line can be read by others: prefer the environment.",
+            description="API key sent upstream in place of the client's credentials, in the form "
+            "that they have. A command line can be read by others: prefer the environment.",
             extra={"form": _KEY},
         ),
     ] = None
