@@ -20,7 +20,7 @@ from trioproxy.fanout import Generation, Hub, Subscriber, Transcript, cancelled,
     [
         (Hub, {"wait_draining", "wait_idle"}),
         (Generation, {"run", "wait_opened", "_read"}),
-        (Subscriber, {"__anext__"}),
+        (Subscriber, {"__anext__", "lend"}),
         (Transcript, set[str]()),
     ],
 )

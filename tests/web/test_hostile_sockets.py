@@ -127,17 +127,17 @@ async def test_who_falls_silent_is_told_so_and_left(sent: bytes) -> None:
 
 
 async def test_who_takes_what_comes_need_not_say_a_word() -> None:
-    async with nothing_left(heartbeat=0.1) as service, open_peer(service) as peer:
+    async with nothing_left(heartbeat=0.5) as service, open_peer(service) as peer:
         began = trio.current_time()
-        while trio.current_time() < began + 0.5:
+        while trio.current_time() < began + 2:
             assert (await peer.next_frame())[0] in (TEXT, PING)
         peer.client.close()
 
 
 async def test_who_answers_pings_may_be_silent_for_as_long_as_it_likes() -> None:
-    async with open_simulated(heartbeat=0.1) as service, open_peer(service, headers={}) as peer:
+    async with open_simulated(heartbeat=0.7) as service, open_peer(service, headers={}) as peer:
         pings = 0
-        while pings < 5:
+        while pings < 3:
             opcode, payload = await peer.next_frame()
             if opcode == PING:
                 await peer.send(frame(PONG, payload))

@@ -29,6 +29,14 @@ and forgets them. It never waits for anybody, and rings each at most once a read
 tokens there were. A subscriber that wakes takes everything new as one *batch*; so when the machine
 is busy, batches grow and the cost of a token falls.
 
+**Sinks.** Being woken, taking a batch and writing it is most of what a token costs. A subscriber
+that is caught up, and whose client can be written to without waiting, *lends* its generation a
+*sink*: a non-blocking write. The *pump*, a task beside the reader, writes what is new to every sink
+that is lent, each from its subscriber's own cursor, a few hundred before others get their turn.
+Whatever the sink does not take at once ends the loan in the same step; the subscriber's task is
+woken, catches up from the transcript at its client's pace, and may lend again. Where sinks are few,
+the reader writes to them itself and saves the switch.
+
 **Deciding and waiting are kept apart.** Whatever decides something is a plain function: joining,
 leaving, appending, ending. Between looking at the registry and changing it there is no ``await``,
 so no other task sees a half-made decision and no cancellation can cut one in two. What is
@@ -87,6 +95,7 @@ from trioproxy.fanout.event import Arrival, Batch, Event, Gap, Renderer
 from trioproxy.fanout.generation import Generation, Mode
 from trioproxy.fanout.hub import Hub, Limits, open_hub
 from trioproxy.fanout.outcome import COMPLETED, Evicted, Outcome, cancelled, failed
+from trioproxy.fanout.pump import Sink
 from trioproxy.fanout.source import Feed, Source
 from trioproxy.fanout.subscriber import OnLag, Subscriber
 from trioproxy.fanout.transcript import Transcript, WhenFull
@@ -110,6 +119,7 @@ __all__ = [
     "OnLag",
     "Outcome",
     "Renderer",
+    "Sink",
     "Source",
     "SourceFailed",
     "Subscriber",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Generator, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Hashable, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
@@ -14,6 +14,7 @@ import trio
 from trioproxy.fanout.errors import CursorAhead, SourceFailed, TooManySubscribers
 from trioproxy.fanout.event import Arrival
 from trioproxy.fanout.outcome import Outcome, cancelled, failed
+from trioproxy.fanout.pump import Pump
 from trioproxy.fanout.source import Source
 from trioproxy.fanout.subscriber import OnLag, Subscriber
 from trioproxy.fanout.transcript import Transcript
@@ -72,6 +73,8 @@ class Generation:
         self._opened = trio.Event()
         self._ends_at = trio.current_time() + max_seconds
         self._scope = trio.CancelScope(deadline=self._ends_at)
+        self._nursery: trio.Nursery
+        self.pump = Pump(self)
         self._begin_linger()
 
     # -- joining and leaving: synchronous, one atomic step each ------------------------------------
@@ -121,6 +124,7 @@ class Generation:
     def _leave(self, subscriber: Subscriber) -> None:
         self.subscribers.discard(subscriber)
         self.waiting.discard(subscriber)
+        self.pump.give_back(subscriber)
         subscriber.bell.close()
         if self.subscribers or self.outcome is not None:
             return
@@ -179,13 +183,16 @@ class Generation:
         """
         try:
             with self._scope:
-                # What a generation runs, it owns: today that is one task.
-                async with trio.open_nursery() as nursery:  # noqa: ASYNC112
-                    nursery.start_soon(self._read, name=f"reader of {self.id}")
+                async with trio.open_nursery() as self._nursery:
+                    self._nursery.start_soon(self._read, name=f"reader of {self.id}")
         except* Exception as errors:  # a source with a nursery can raise these beside Cancelled
             self._fail(errors)
         finally:
             self._settle(cancelled(self._expiry()))
+
+    def start_soon(self, task: Callable[[], Awaitable[None]], *, name: str) -> None:
+        """Start a task that ends with this generation. It must be running, or just to start."""
+        self._nursery.start_soon(task, name=name)
 
     async def _read(self) -> None:
         try:
@@ -226,6 +233,8 @@ class Generation:
         waiting, self.waiting = self.waiting, set()
         for subscriber in waiting:
             subscriber.bell.ring()
+        if self.pump.sinks:
+            self.pump.tell_news()
 
 
 def _without_frames(error: SourceFailed) -> SourceFailed:

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Literal
 
 import trio
 
+from trioproxy.fanout.doorbell import Doorbell
 from trioproxy.fanout.event import Batch
 from trioproxy.fanout.outcome import Evicted, EvictionReason, Outcome
 
 if TYPE_CHECKING:
     from trioproxy.fanout.generation import Generation
+    from trioproxy.fanout.pump import Sink
 
 OnLag = Literal["wait", "skip", "evict"]
 
@@ -79,7 +81,7 @@ class Subscriber:
         would have.
         """
         while True:
-            if self._is_current():
+            if self.is_current:
                 self.generation.waiting.add(self)
                 await self.bell.wait()
             else:
@@ -90,13 +92,42 @@ class Subscriber:
             if self.end is not None:
                 raise StopAsyncIteration
 
-    def _is_current(self) -> bool:
+    @property
+    def is_current(self) -> bool:
+        """Whether it has read everything so far, and there is more to come."""
         generation = self.generation
         return (
             self.cursor == generation.transcript.last
             and generation.outcome is None
             and self.end is None
         )
+
+    async def lend(self, sink: Sink) -> None:
+        """Have the generation write to ``sink`` what comes from now on, in place of this
+        subscriber; return when there is something that it must do itself.
+
+        The cursor moves as if it had read what was written. Returns at once where it is not
+        current. Always a checkpoint. If cancelled, nothing was written that the cursor does not
+        tell.
+        """
+        pump = self.generation.pump
+        if not self.is_current:
+            await trio.lowlevel.checkpoint()
+            return
+        pump.take(self, sink)
+        try:
+            await self.bell.wait()
+        finally:
+            pump.give_back(self)
+
+    def advance(self, batch: Batch) -> None:
+        """Take note that the batch, which begins at the cursor, has been delivered."""
+        if batch.events:
+            self.cursor = batch.events[-1].seq
+            self._position = batch.events[-1].position
+        elif batch.gap is not None:
+            self.cursor = batch.gap.last
+            self._position = self.generation.transcript.position
 
     def _take(self) -> Batch | None:
         if self.end is not None:
@@ -113,38 +144,5 @@ class Subscriber:
         if batch is None:
             self.end = generation.outcome
             return None
-        if batch.events:
-            self.cursor = batch.events[-1].seq
-            self._position = batch.events[-1].position
-        elif batch.gap is not None:
-            self.cursor = batch.gap.last
-            self._position = transcript.position
+        self.advance(batch)
         return batch
-
-
-class Doorbell:
-    """The memory channel of one subscriber. It holds one "there is news" at most, and never the
-    news itself.
-
-    Ringing is synchronous and cannot fail; a doorbell that rang already stays rung. A ring that
-    comes too early or too late only makes its subscriber look once in vain.
-    """
-
-    __slots__ = ("_rings", "_waits")
-
-    def __init__(self) -> None:
-        self._rings, self._waits = trio.open_memory_channel[None](1)
-
-    def ring(self) -> None:
-        try:
-            self._rings.send_nowait(None)
-        except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
-            return  # it rang already, or its subscriber has left
-
-    async def wait(self) -> None:
-        """Wait for a ring. If cancelled, a ring is not lost."""
-        await self._waits.receive()
-
-    def close(self) -> None:
-        self._waits.close()  # first: whoever waits is told that it was closed here, not elsewhere
-        self._rings.close()

@@ -22,6 +22,7 @@ from hypercorn.typing import (
 )
 from hypercorn.utils import parse_socket_addr  # pyright: ignore[reportUnknownVariableType]
 
+from trioproxy.serving.express import LANE, Lane
 from trioproxy.serving.inbox import Inbox
 from trioproxy.serving.protocol import Http11
 from trioproxy.serving.stream import ClientStream
@@ -202,6 +203,9 @@ class Connection:
     ) -> Callable[[ASGIReceiveEvent], Awaitable[None]]:
         """Start the task that answers one request; returns how to hand it what the client sends."""
         inbox = Inbox(config.max_app_queue_size)
+        if self._stream is self._client and scope["type"] == "http":
+            lane = Lane(self._client, self._writing, self._write)
+            scope["extensions"] = {**(scope["extensions"] or {}), LANE: lane}  # type: ignore
         self._nursery.start_soon(self._answer, app, scope, inbox, send)
         return inbox.put
 

@@ -69,6 +69,25 @@ class ClientStream(trio.abc.Stream):
     def __init__(self, socket: ClientSocket, *, write_timeout: float) -> None:
         self.socket = socket
         self.write_timeout = write_timeout
+        self.unsent = memoryview(b"")
+        """What :meth:`write_nowait` has taken and the socket has not: it goes before any later
+        byte."""
+
+    def write_nowait(self, data: bytes) -> int:
+        """Write what the socket takes now; return how much that is, 0 where the connection is
+        closed too. The rest of what it took in part is kept as ``unsent``."""
+        if self.unsent or self.socket.fileno() < 0:
+            return 0
+        try:
+            sent = self.socket.send(view := memoryview(data))
+        except BlockingIOError:
+            return 0
+        except OSError:
+            self.kill()
+            return 0
+        if sent < len(data):
+            self.unsent = view[sent:]
+        return sent
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Write all of ``data``. Raises :exc:`trio.BrokenResourceError` where the client is gone or
@@ -77,6 +96,8 @@ class ClientStream(trio.abc.Stream):
         If cancelled, either nothing was written or the connection has been killed.
         """
         await trio.lowlevel.checkpoint()
+        if self.unsent:
+            data, self.unsent = bytes(self.unsent) + data, memoryview(b"")
         with memoryview(data) as view:
             sent = self._send_nowait(view)
             try:

@@ -19,6 +19,7 @@ from trioproxy.web.connection import current_request
 from trioproxy.web.failures import failure_of_end, respond_to_end, respond_to_gap
 from trioproxy.web.forwarding import Forward
 from trioproxy.web.generate import Generate
+from trioproxy.web.lane import lane_of
 from trioproxy.web.responses import name_generation
 from trioproxy.web.streaming import StreamBody, stream_headers
 from trioproxy.web.voice import api_voice
@@ -79,7 +80,13 @@ class Background:
         subscriber = request.exit_stack.enter_context(
             self._calls.read(generation, after=_read_after(generation))
         )
-        body = StreamBody(subscriber, DIALECT, VOICE, heartbeat=self._settings.heartbeat)
+        body = StreamBody(
+            subscriber,
+            DIALECT,
+            VOICE,
+            heartbeat=self._settings.heartbeat,
+            lane=lane_of(request),
+        )
         response = Response(body, headers=stream_headers(VOICE.framing))
         name_generation(response, generation)
         return response

@@ -12,6 +12,7 @@ from trioproxy.web.asking import read_asking, read_cursor, read_linger
 from trioproxy.web.calls import Calls
 from trioproxy.web.connection import current_request
 from trioproxy.web.failures import respond_to_end, respond_to_gap
+from trioproxy.web.lane import lane_of
 from trioproxy.web.responses import name_generation, upstream_response
 from trioproxy.web.streaming import StreamBody, stream_headers
 from trioproxy.web.voice import api_voice
@@ -89,7 +90,13 @@ class Generate:
         if generation.head is None and generation.outcome is not None:
             return respond_to_end(generation.outcome)
         voice = api_voice(dialect)
-        body = StreamBody(subscriber, dialect, voice, heartbeat=self._settings.heartbeat)
+        body = StreamBody(
+            subscriber,
+            dialect,
+            voice,
+            heartbeat=self._settings.heartbeat,
+            lane=lane_of(current_request()),
+        )
         return Response(body, headers=stream_headers(voice.framing))
 
 

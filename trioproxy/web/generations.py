@@ -17,6 +17,7 @@ from trioproxy.web.asking import (
 from trioproxy.web.calls import Calls, origin_of
 from trioproxy.web.connection import ProxyRequest, current_request
 from trioproxy.web.failures import Mismatch
+from trioproxy.web.lane import lane_of
 from trioproxy.web.responses import json_response, name_generation
 from trioproxy.web.streaming import StreamBody, stream_headers
 from trioproxy.web.voice import RESOURCE_VOICE
@@ -103,6 +104,7 @@ class Generations:
                 origin_of(generation).dialect,
                 RESOURCE_VOICE,
                 heartbeat=self._settings.heartbeat,
+                lane=lane_of(request),
             )
             response = Response(body, headers=headers)
         name_generation(response, generation)

@@ -11,6 +11,7 @@ from quart.wrappers.response import ResponseBody
 
 from trioproxy.fanout import Batch, Evicted, Outcome, Subscriber
 from trioproxy.web.failures import failure_of_end, failure_of_gap
+from trioproxy.web.lane import Lane, LaneSink
 from trioproxy.web.voice import Voice
 from trioproxy.wire import Dialect, Framing, Message
 
@@ -28,13 +29,24 @@ class StreamBody(ResponseBody):
     """What a subscriber gets, as frames of a voice, and heartbeats after ``heartbeat`` seconds of
     silence.
 
+    Once its head and first piece are out, and while its subscriber is caught up, the ``lane`` is
+    lent to the generation, which then writes to the client without a task in between.
+
     It acquires nothing: the subscriber belongs to the request's stack. If cancelled while it waits,
     nothing was taken from the subscriber.
     """
 
     def __init__(
-        self, subscriber: Subscriber, dialect: Dialect, voice: Voice, *, heartbeat: float
+        self,
+        subscriber: Subscriber,
+        dialect: Dialect,
+        voice: Voice,
+        *,
+        heartbeat: float,
+        lane: Lane | None = None,
     ) -> None:
+        self._lane = lane if voice.heartbeat and subscriber.on_lag != "skip" else None
+        self._head_is_out = False
         self._subscriber = subscriber
         self._dialect = dialect
         self._voice = voice
@@ -57,6 +69,9 @@ class StreamBody(ResponseBody):
         silence."""
         if self._ended:
             raise StopAsyncIteration
+        if self._lane is not None and self._head_is_out:
+            await self._lend(self._lane)
+        self._head_is_out = True  # with the first piece that is returned
         with trio.CancelScope(deadline=trio.current_time() + self._heartbeat):
             batch = await anext(self._subscriber, None)
             if batch is not None:
@@ -67,6 +82,18 @@ class StreamBody(ResponseBody):
                 raise StopAsyncIteration
             return self._encode(farewell)
         return self._voice.heartbeat
+
+    async def _lend(self, lane: Lane) -> None:
+        """Let the generation write to the client while it keeps up."""
+        subscriber = self._subscriber
+        sink = LaneSink(lane, self._voice, self._heartbeat)
+        before = subscriber.cursor
+        while subscriber.is_current and lane.is_clear:
+            await subscriber.lend(sink)
+        if subscriber.cursor > before:
+            self._delivered = subscriber.cursor
+        if not lane.is_clear:
+            await lane.flush()
 
     def _frames(self, batch: Batch) -> bytes:
         if batch.events:
