@@ -73,7 +73,7 @@ class Generation:
         self._opened = trio.Event()
         self._ends_at = trio.current_time() + max_seconds
         self._scope = trio.CancelScope(deadline=self._ends_at)
-        self._nursery: trio.Nursery
+        self._nursery: trio.Nursery | None = None  # while its tasks run
         self.pump = Pump(self)
         self._begin_linger()
 
@@ -183,15 +183,22 @@ class Generation:
         """
         try:
             with self._scope:
-                async with trio.open_nursery() as self._nursery:
-                    self._nursery.start_soon(self._read, name=f"reader of {self.id}")
+                async with trio.open_nursery() as nursery:
+                    self._nursery = nursery
+                    nursery.start_soon(self._read, name=f"reader of {self.id}")
         except* Exception as errors:  # a source with a nursery can raise these beside Cancelled
             self._fail(errors)
         finally:
             self._settle(cancelled(self._expiry()))
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether its tasks have been started."""
+        return self._nursery is not None
+
     def start_soon(self, task: Callable[[], Awaitable[None]], *, name: str) -> None:
-        """Start a task that ends with this generation. It must be running, or just to start."""
+        """Start a task that ends with this generation, which has begun and not ended."""
+        assert self._nursery is not None
         self._nursery.start_soon(task, name=name)
 
     async def _read(self) -> None:

@@ -107,11 +107,11 @@ class Subscriber:
         subscriber; return when there is something that it must do itself.
 
         The cursor moves as if it had read what was written. Returns at once where it is not
-        current. Always a checkpoint. If cancelled, nothing was written that the cursor does not
-        tell.
+        current, or the generation has not begun. Always a checkpoint. If cancelled, nothing was
+        written that the cursor does not tell.
         """
         pump = self.generation.pump
-        if not self.is_current:
+        if not (self.is_current and self.generation.has_begun):
             await trio.lowlevel.checkpoint()
             return
         pump.take(self, sink)

@@ -22,10 +22,11 @@ from hypercorn.typing import (
 )
 from hypercorn.utils import parse_socket_addr  # pyright: ignore[reportUnknownVariableType]
 
-from trioproxy.serving.express import LANE, Lane
+from trioproxy.serving.express import Lane
 from trioproxy.serving.inbox import Inbox
 from trioproxy.serving.protocol import Http11
 from trioproxy.serving.stream import ClientStream
+from trioproxy.web.lane import EXTENSION
 
 logger = logging.getLogger(__name__)
 
@@ -205,7 +206,7 @@ class Connection:
         inbox = Inbox(config.max_app_queue_size)
         if self._stream is self._client and scope["type"] == "http":
             lane = Lane(self._client, self._writing, self._write)
-            scope["extensions"] = {**(scope["extensions"] or {}), LANE: lane}  # type: ignore
+            scope["extensions"] = {**(scope["extensions"] or {}), EXTENSION: lane}  # type: ignore
         self._nursery.start_soon(self._answer, app, scope, inbox, send)
         return inbox.put
 

@@ -8,9 +8,6 @@ import trio
 
 from trioproxy.serving.stream import ClientStream
 
-LANE = "trioproxy.lane"
-"""Where a lane is found among the extensions of an ASGI scope (ASGI, "Extensions")."""
-
 
 class Lane:
     """Writes to the client of one request, behind the back of HTTP's own machinery.

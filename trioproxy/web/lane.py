@@ -10,6 +10,7 @@ from trioproxy.web.connection import ProxyRequest
 from trioproxy.web.voice import Voice
 
 EXTENSION = "trioproxy.lane"
+"""Where a lane is found among the extensions of an ASGI scope (ASGI, "Extensions")."""
 
 
 class Lane(Protocol):
