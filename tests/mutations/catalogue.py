@@ -264,4 +264,26 @@ MUTATIONS = [
         "            if False:\n",
         SOCKETS,
     ),
+    # -- the express lane --------------------------------------------------------------------------
+    Mutation(
+        "the pump goes on when nothing is lent to it any more",
+        "fanout/pump.py",
+        "            self._ring()  # so that the task ends\n",
+        "            pass\n",
+        ("tests/fanout/test_pump.py",),
+    ),
+    Mutation(
+        "the rest of a part is forgotten",
+        "serving/stream.py",
+        '            data, self.unsent = bytes(self.unsent) + data, memoryview(b"")\n',
+        '            self.unsent = memoryview(b"")\n',
+        ("tests/serving/test_express.py",),
+    ),
+    Mutation(
+        "a sink that has refused stays lent",
+        "fanout/pump.py",
+        "                self._return(subscriber)\n                return\n",
+        "                return\n",
+        ("tests/fanout/test_pump.py",),
+    ),
 ]
