@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from tests.serving.apps import TLS
-from tests.support.rawhttp import open_client
+from tests.support.rawhttp import WITHIN, open_client
 from tests.web.service import COMPLETIONS, open_scripted
 from trioproxy.serving.express import Lane
 from trioproxy.serving.stream import ClientStream, KernelSocket
@@ -28,6 +28,11 @@ def open_stream(*, write_timeout: float = 10.0) -> Iterator[tuple[ClientStream, 
     with theirs:
         yield stream, theirs
         stream.close()
+
+
+def read_to_end(client: socket.socket) -> None:
+    while client.recv(1 << 20):
+        pass
 
 
 def lane_of(stream: ClientStream) -> Lane:
@@ -52,12 +57,13 @@ async def test_the_rest_of_a_part_goes_before_any_later_byte() -> None:
         assert 0 < taken < len(MUCH)
         assert not lane.is_clear
         assert lane.write_nowait(b"too early") == 0
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(stream.send_all, b"0\r\n\r\n")
-            client.setblocking(False)
-            while len(received) < len(MUCH) + 5:
-                await trio.lowlevel.wait_readable(client)
-                received += client.recv(1 << 20)
+        with trio.fail_after(WITHIN):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(stream.send_all, b"0\r\n\r\n")
+                client.setblocking(False)
+                while len(received) < len(MUCH) + 5:
+                    await trio.lowlevel.wait_readable(client)
+                    received += client.recv(1 << 20)
         assert lane.is_clear
         assert received == MUCH + b"0\r\n\r\n"
 
@@ -82,6 +88,18 @@ async def test_a_cancelled_flush_ends_the_connection() -> None:
         assert stream.socket.fileno() < 0
         assert lane.write_nowait(b"more") == 0
         client.setblocking(False)
+
+
+async def test_a_part_is_cut_off_where_its_connection_closes() -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    with listener, socket.create_connection(listener.getsockname()) as client:
+        ours, _ = listener.accept()
+        stream = ClientStream(KernelSocket(ours.detach()), write_timeout=10)
+        assert lane_of(stream).write_nowait(MUCH) < len(MUCH)
+        stream.close()
+
+        with pytest.raises(ConnectionResetError):
+            read_to_end(client)
 
 
 async def test_nothing_is_written_beside_another_write() -> None:

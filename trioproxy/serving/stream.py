@@ -143,11 +143,15 @@ class ClientStream(trio.abc.Stream):
         Idempotent."""
         with contextlib.suppress(OSError):
             self.socket.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_LINGER, ABORT)
-        self.close()
+        self.socket.close()
 
     def close(self) -> None:
-        """Close at once; what was written is still delivered by the kernel. Idempotent."""
-        self.socket.close()
+        """Close at once; what was written is still delivered by the kernel, unless it is a part
+        whose rest is ``unsent``: that is cut off. Idempotent."""
+        if self.unsent:
+            self.kill()
+        else:
+            self.socket.close()
 
     async def aclose(self) -> None:
         """:meth:`close`, and a checkpoint."""
