@@ -184,30 +184,6 @@ def _anthropic(url: str, headers: Headers) -> anthropic.Anthropic:
     )
 
 
-def openopen_ollama(url: str, headers: Headers) -> ollama.Client:
-    return ollama.Client(url, headers=headers, trust_env=False)
-
-
-def _openai(url: str, headers: Headers) -> openai.OpenAI:
-    return openai.OpenAI(
-        base_url=f"{url}/v1",
-        api_key="any",
-        max_retries=0,
-        default_headers=headers,
-        http_client=openai.DefaultHttpxClient(trust_env=False),
-    )
-
-
-def _anthropic(url: str, headers: Headers) -> anthropic.Anthropic:
-    return anthropic.Anthropic(
-        base_url=url,
-        api_key="any",
-        max_retries=0,
-        default_headers=headers,
-        http_client=anthropic.DefaultHttpxClient(trust_env=False),
-    )
-
-
 def open_ollama(url: str, headers: Headers) -> ollama.Client:
     """Ollama's client, to be used as a context manager."""
     return ollama.Client(url, headers=headers, trust_env=False)
