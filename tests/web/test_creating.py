@@ -102,8 +102,8 @@ async def test_a_call_of_the_api_joins_a_generation_that_was_made() -> None:
         async with service.ask(body, headers={"x-fanout": "replay"}) as client:
             call = await service.upstream.next_call()
             await call.start()
-            await call.finish(sse(b"1", b"[DONE]"))
             head = await client.response_head()
+            await call.finish(sse(b"1", b"[DONE]"))
 
             assert (made["id"], "join") == (
                 head.headers["x-generation-id"],
