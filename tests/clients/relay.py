@@ -14,8 +14,11 @@ import trio
 _RECEIVE_BYTES = 65536
 _ANSWER = b"HTTP/1.1 "
 _HEAD_END = b"\r\n\r\n"
-_STREAM = re.compile(rb"\S+ 200 .*^content-type: text/event-stream", re.I | re.M | re.S)
+_STREAM = re.compile(
+    rb"\S+ 200 .*^content-type: (text/event-stream|application/x-ndjson)", re.I | re.M | re.S
+)
 _EVENT_END = b"\n\n"
+_LINE_END = b"}\n"  # no line end of the chunks is behind a brace
 _RETRY = b"retry: 10" + _EVENT_END
 _RETRY_CHUNK = b"%x\r\n%b\r\n" % (len(_RETRY), _RETRY)
 _LONGEST_REST = 150
@@ -23,8 +26,8 @@ _LONGEST_REST = 150
 
 class Relay:
     """It passes on each connection that is made to `url`, and closes it in the middle of a stream
-    of events, after 1 to `longest_run` of them and, unless it is `clean`, a part of the next. When
-    it has cut `cuts` connections, it cuts no more.
+    of events, or of lines of JSON, after 1 to `longest_run` of them and, unless it is `clean`, a
+    part of the next. When it has cut `cuts` connections, it cuts no more.
 
     With `retry` it tells an `EventSource` to come back after 10 ms, with a field of its own in
     front of the first event, which some clients in Python take for an event.
@@ -81,9 +84,10 @@ class Relay:
             if data.startswith(_ANSWER):
                 head, data = await _read_head(server, data)
                 cut = None
-                if _STREAM.match(head):
-                    cut = self._choose_cut()
-                    head += self._prelude
+                if stream := _STREAM.match(head):
+                    is_lines = stream[1].endswith(b"ndjson")
+                    cut = self._choose_cut(_LINE_END if is_lines else _EVENT_END)
+                    head += b"" if is_lines else self._prelude
                 await client.send_all(head)
             passed = cut.pass_on(data) if cut is not None and self.cuts_left else data
             is_cut = len(passed) < len(data)
@@ -92,15 +96,16 @@ class Relay:
             if is_cut:
                 return
 
-    def _choose_cut(self) -> Cut:
+    def _choose_cut(self, event_end: bytes) -> Cut:
         events = self._random.randint(1, self._longest_run)
-        return Cut(events, self._random.randint(0, self._longest_rest))
+        return Cut(event_end, events, self._random.randint(0, self._longest_rest))
 
 
 class Cut:
     """The place where a body is cut: after so many events, and so many bytes of what follows."""
 
-    def __init__(self, events: int, rest: int) -> None:
+    def __init__(self, event_end: bytes, events: int, rest: int) -> None:
+        self._event_end = event_end
         self._events = events
         self._rest = rest
         self._body = bytearray()
@@ -111,10 +116,10 @@ class Cut:
         self._body += data
         end = 0
         for _ in range(self._events):
-            found = self._body.find(_EVENT_END, end)
+            found = self._body.find(self._event_end, end)
             if found < 0:
                 return data
-            end = found + len(_EVENT_END)
+            end = found + len(self._event_end)
         return data[: max(end + self._rest - begin, 0)]
 
 

@@ -9,9 +9,11 @@ import pytest
 import trio
 
 from tests.clients.browser import Browser
+from tests.clients.cutting import CUTS, EVENT_NAMES, assert_each_read_whole, create_all
 from tests.clients.origin import open_origin
-from tests.clients.reading import assert_dense, parse, read_uncut, seen
+from tests.clients.reading import parse, read_uncut, seen
 from tests.clients.relay import open_relay
+from tests.simulator.speech import BY_PATH
 from tests.web.service import (
     CHAT,
     COMPLETION,
@@ -60,12 +62,10 @@ def wait_events(page: Page, number: int) -> None:
     page.wait_for_function(f"() => events.length >= {number}")
 
 
-async def play_client(
-    browser: Browser, origin: str, function: str, *arguments: object
-) -> dict[str, Any]:
+async def play_client(browser: Browser, origin: str, function: str, *arguments: object) -> Any:
     """What a function of the page `client.html` returns."""
 
-    def scene(context: BrowserContext) -> dict[str, Any]:
+    def scene(context: BrowserContext) -> Any:
         page = context.new_page()
         page.goto(f"{origin}/client.html")
         begin = f"(given) => void {function}(...given).then((told) => window.told = told)"
@@ -75,27 +75,20 @@ async def play_client(
     return await browser.play(scene)
 
 
+@pytest.mark.parametrize("path", BY_PATH)
 async def test_eventsource_that_is_cut_loses_nothing_and_stops_at_the_end(
-    browser: Browser, origin: str
+    browser: Browser, origin: str, path: str
 ) -> None:
-    def scene(context: BrowserContext) -> list[list[str]]:
-        page = watch(context, origin, generation)
-        page.wait_for_function(HAS_ENDED)
-        assert page.text_content("#text") == TEXT
-        return page.evaluate("events")
-
     async with (
         open_simulated(cors_origins=origin) as service,
-        open_relay(service.url, cuts=20, longest_run=4) as relay,
+        open_relay(service.url, cuts=CUTS, longest_run=15) as relay,
     ):
-        generation_id = (await service.create(CREATION, headers=PACED))["id"]
-        generation = f"{relay.url}/v1/generations/{generation_id}"
-        events = await browser.play(scene)
-        uncut = await read_uncut(service, generation_id)
+        ids = await create_all(service, path)
+        urls = [f"{relay.url}/v1/generations/{generation_id}/events" for generation_id in ids]
+        read = await play_client(browser, origin, "readToEnd", urls, EVENT_NAMES)
 
-    assert relay.cuts_left == 0
-    assert_dense([event_id for event_id, _, _ in events], generation_id)
-    assert seen(uncut) == events
+        await assert_each_read_whole(service, path, ids, read)
+        assert relay.cuts_left == 0
 
 
 async def test_two_tabs_watch_one_generation_through_a_reload_and_a_stop(
