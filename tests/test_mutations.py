@@ -17,7 +17,7 @@ def test_each_mutation_still_finds_its_place_and_leaves_python(
     mutation: Mutation, tmp_path: Path
 ) -> None:
     copy = tmp_path / mutation.path
-    copy.parent.mkdir()
+    copy.parent.mkdir(parents=True)
     shutil.copy(Path(trioproxy.__file__).parent / mutation.path, copy)
 
     mutate(mutation, tmp_path)

@@ -154,6 +154,19 @@ def play_and_finish(*segments: bytes) -> Script:
     return answer
 
 
+def play_each(*answers: bytes) -> Script:
+    """The script of an engine that keeps its connection, and answers one request after the other.
+    `received` is that of the last."""
+
+    async def answer(peer: Peer) -> None:
+        for one in answers:
+            peer.received.clear()
+            await peer.request()
+            await peer.send(one)
+
+    return answer
+
+
 class Engine:
     """Listens, and plays its script to each connection. `peers` are these, in order."""
 

@@ -161,9 +161,9 @@ async def test_large_event_is_read_whole(nursery: trio.Nursery) -> None:
 async def test_event_that_is_larger_than_its_bound_breaks_the_stream(
     nursery: trio.Nursery, ending: bytes
 ) -> None:
-    huge = b"data: " + b"x" * 2000 + ending
+    huge = b"data: " + b"x" * 200_000 + ending
     engine = await start_engine(nursery, play(HEAD_OF_STREAM, chunk(events(b"a")), chunk(huge)))
-    upstream = upstream_to(engine, max_event_bytes=1000)
+    upstream = upstream_to(engine, max_event_bytes=100_000)
     with TaskCensus() as census:
         reading = await generate(stream_of(upstream))
 

@@ -74,11 +74,11 @@ async def test_body_that_breaks_off_is_broken(nursery: trio.Nursery) -> None:
             await anext(answer)
 
 
-@pytest.mark.parametrize("pieces_read", [0, 1, 10])
+@pytest.mark.parametrize("pieces_read", [0, 1, 2])
 async def test_call_that_is_left_early_leaves_nothing(
     nursery: trio.Nursery, pieces_read: int
 ) -> None:
-    segments = [CHUNKED % b"200 OK" + chunk(b"a") * 10 + LAST_CHUNK]
+    segments = [CHUNKED % b"200 OK" + chunk(bytes(50_000)) * 10 + LAST_CHUNK]
     engine = await start_engine(nursery, play(*segments))
     upstream = upstream_to(engine)
     with TaskCensus() as census:

@@ -283,7 +283,7 @@ async def test_generation_tells_silence_as_its_failure(
 
 
 @pytest.mark.parametrize("connect", [3.0, math.inf])
-async def test_httpx_times_nothing_but_the_connecting(
+async def test_httpx_times_nothing_but_the_connecting_to_a_proxy(
     nursery: trio.Nursery, connect: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     timeouts: list[object] = []
@@ -297,8 +297,9 @@ async def test_httpx_times_nothing_but_the_connecting(
 
     monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", note_and_handle)
     engine = await start_engine(nursery, play(whole_stream()))
+    monkeypatch.setenv("ALL_PROXY", engine.url())
 
-    await read(upstream_to(engine, timeouts=Timeouts(connect=connect)))
+    await read(upstream_to(engine, timeouts=Timeouts(connect=connect), trust_env=True))
 
     assert timeouts == [{"connect": connect, "read": None, "write": None, "pool": None}]
 

@@ -1,9 +1,10 @@
 """The engine's side: one HTTP call per generation, as a source of events.
 
 A request goes through here in one line: :class:`UpstreamRequest` (what to send, already cleaned of
-what must not travel) -> :func:`~trioproxy.upstream.call.open_call` (the connection, the one seam to
-httpx) -> a source (:meth:`Upstream.stream`, :meth:`Upstream.whole`) that the core enters, or
-:meth:`Upstream.forward` for what is passed through as it is.
+what must not travel) -> :func:`~trioproxy.upstream.call.open_call` (one exchange, over a connection
+of :mod:`trioproxy.upstream.transport`) -> a source (:meth:`Upstream.stream`,
+:meth:`Upstream.whole`) that the core enters, or :meth:`Upstream.forward` for what is passed through
+as it is.
 """
 
 from trioproxy.upstream.call import Answer

@@ -1,29 +1,15 @@
-"""One HTTP call by httpx, and the promise that nothing of it stays behind.
-
-This is the only module that makes calls with httpx. Each call has a client, and so a connection, of
-its own: a shared pool loses a slot for every call that is cancelled while it connects (httpcore
-#1093), until none is left. What is shared is the TLS context, which is what costs.
-"""
+"""One HTTP call, and the promise that nothing of it stays behind."""
 
 from __future__ import annotations
 
-import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator, Generator
+from contextlib import asynccontextmanager, contextmanager
 
 import httpx
-import trio
 
-from trioproxy.fanout import grace
 from trioproxy.upstream.errors import UpstreamBroken, UpstreamUnreachable
 from trioproxy.upstream.request import Head, UpstreamRequest
-
-TIDY_SECONDS = 1.0
-"""How long httpx may take to put its own house in order once the socket is closed."""
-
-CHUNKS_AT_ONCE = 8
-"""So many chunks may one call handle before others get their turn."""
+from trioproxy.upstream.transport import ResponseBody, TrioTransport
 
 
 class Answer:
@@ -35,141 +21,74 @@ class Answer:
             [(name.lower(), value) for name, value in response.headers.raw],
         )
         self._chunks = chunks
-        self._taken = 0
 
     def __aiter__(self) -> Answer:
         return self
 
     async def __anext__(self) -> bytes:
         """The next chunk. Raises :class:`UpstreamBroken`. If cancelled, the answer is of no
-        further use.
-
-        httpx hands out what it has received already without a checkpoint, which can be hundreds of
-        chunks when the machine is busy; here each eighth is one.
-        """
-        self._taken += 1
-        if self._taken % CHUNKS_AT_ONCE == 0:
-            await trio.lowlevel.checkpoint()
+        further use."""
         try:
-            return await anext(self._chunks)
+            return await self._chunks.__anext__()
         except httpx.HTTPError as error:
-            raise UpstreamBroken(f"the upstream's answer broke off: {_describe(error)}") from error
+            raise UpstreamBroken(f"the upstream's answer broke off: {describe(error)}") from error
 
 
 @asynccontextmanager
 async def open_call(
+    transport: TrioTransport,
     base_url: httpx.URL,
     request: UpstreamRequest,
     *,
-    ssl_context: ssl.SSLContext,
     connect_timeout: float,
-    trust_env: bool,
 ) -> AsyncGenerator[Answer]:
     """Send the request and wait for the answer's head; the block reads the body; leaving closes the
-    connection.
+    connection, unless the body was read to its end and the connection is worth keeping.
 
     Raises :class:`UpstreamUnreachable` before the request was sent, :class:`UpstreamBroken` after.
     Whatever cancels it, and at whatever point (the TLS handshake included), the socket is closed
     synchronously on the way out, before anything is awaited.
     """
-    connection = ConnectionRegister()
-    tidying = AsyncExitStack()
-    try:
-        client = await tidying.enter_async_context(
-            httpx.AsyncClient(
-                verify=ssl_context,
-                trust_env=trust_env,
-                timeout=httpx.Timeout(None, connect=connect_timeout),
-            )
+    with typed_failures():
+        response = await transport.handle_async_request(
+            build_request(base_url, request, connect_timeout=connect_timeout)
         )
-        response = await _send(client, _build(base_url, request, connection))
-        chunks = response.aiter_raw()
-        tidying.push_async_callback(_exhaust, chunks)
-        tidying.push_async_callback(response.aclose)
-        yield Answer(response, chunks)
+    body = response.stream
+    assert isinstance(body, ResponseBody)
+    try:
+        yield Answer(response, body)
     finally:
-        connection.close()
-        with grace(TIDY_SECONDS):
-            await tidying.aclose()
+        body.close()
 
 
-class ConnectionRegister:
-    """Knows the socket of a call from the moment it is connected, and can close it without waiting.
-
-    httpcore closes a connection by awaiting, and forgets one whose TLS handshake is cancelled. Its
-    ``trace`` extension (httpx documentation, "Request extensions") tells of each step and hands
-    over the stream.
-    """
-
-    def __init__(self) -> None:
-        self._sockets: list[trio.socket.SocketType] = []
-
-    async def trace(self, step: str, info: Mapping[str, Any]) -> None:
-        if step == "connection.connect_tcp.complete":
-            self._sockets.append(info["return_value"].get_extra_info("socket"))
-
-    def close(self) -> None:
-        for socket in self._sockets:
-            socket.close()
-
-
-class RequestBody(httpx.AsyncByteStream):
-    """The body of one request, in one piece.
-
-    Not a generator, as httpx's own is: one that is cancelled while the body is sent would be left
-    to the garbage collector.
-    """
-
-    def __init__(self, body: bytes) -> None:
-        self._unsent = [body] if body else []
-
-    def __aiter__(self) -> RequestBody:
-        return self
-
-    async def __anext__(self) -> bytes:
-        if not self._unsent:
-            raise StopAsyncIteration
-        return self._unsent.pop()
-
-
-def _build(
-    base_url: httpx.URL, request: UpstreamRequest, connection: ConnectionRegister
+def build_request(
+    base_url: httpx.URL, request: UpstreamRequest, *, connect_timeout: float
 ) -> httpx.Request:
-    # Made by hand, so that it has none of the client's own headers.
+    """The request as httpx has it: made by hand, so that it has none of a client's own headers."""
     prefix = base_url.raw_path.rstrip(b"/")
-    built = httpx.Request(
+    return httpx.Request(
         request.method,
         base_url.copy_with(raw_path=prefix + request.target),
         headers=request.headers,
         content=request.body or None,
-        extensions={"trace": connection.trace},
+        extensions={"timeout": httpx.Timeout(None, connect=connect_timeout).as_dict()},
     )
-    built.stream = RequestBody(request.body)
-    return built
 
 
-async def _send(client: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
+@contextmanager
+def typed_failures() -> Generator[None]:
+    """Of a call that has no answer yet, as errors of this package."""
     try:
-        return await client.send(request, stream=True)
+        yield
     except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
-        raise UpstreamUnreachable(f"the upstream cannot be reached: {_describe(error)}") from error
+        raise UpstreamUnreachable(f"the upstream cannot be reached: {describe(error)}") from error
     except httpx.HTTPError as error:
-        raise UpstreamBroken(f"the upstream did not answer: {_describe(error)}") from error
+        raise UpstreamBroken(f"the upstream did not answer: {describe(error)}") from error
 
 
-async def _exhaust(chunks: AsyncIterator[bytes]) -> None:
-    # httpx reads a body through generators within generators. Closing the outermost would leave the
-    # others to the garbage collector; reading on finishes every one of them. It ends soon, because
-    # behind what was received already there is only a closed socket. (StreamClosed: nothing was
-    # read of it yet.)
-    with suppress(httpx.HTTPError, httpx.StreamClosed):
-        async for _ in chunks:
-            await trio.lowlevel.checkpoint()
-
-
-def _describe(error: Exception) -> str:
-    # What failed in a TLS handshake is only told by the innermost of four errors. (By context,
-    # because httpcore takes the cause away.)
+def describe(error: Exception) -> str:
+    """What failed, in words. (In a TLS handshake by httpcore, only the innermost of four errors has
+    any; by context, because httpcore takes the cause away.)"""
     telling: BaseException | None = error
     while telling is not None and not str(telling):
         telling = telling.__context__

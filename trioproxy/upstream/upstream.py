@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import ssl
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    suppress,
+)
 from dataclasses import dataclass
 
 import httpx
@@ -19,7 +25,9 @@ from trioproxy.upstream.errors import (
     UpstreamSilent,
 )
 from trioproxy.upstream.feed import EventFeed, WholeFeed
+from trioproxy.upstream.proxied import environment_names_proxy, open_proxied_call
 from trioproxy.upstream.request import UpstreamRequest
+from trioproxy.upstream.transport import TrioTransport
 from trioproxy.wire import Dialect, Tally
 
 MAX_REFUSAL_BYTES = 64 * 1024
@@ -40,7 +48,7 @@ class Timeouts:
 
 class Upstream:
     """One engine's endpoint. ``open_calls`` counts the calls that hold, or are getting, a
-    connection."""
+    connection; no more than ``max_connections`` are open at a time, and calls beyond wait."""
 
     def __init__(
         self,
@@ -50,6 +58,7 @@ class Upstream:
         max_event_bytes: int = 1024 * 1024,
         trust_env: bool = False,
         ssl_context: ssl.SSLContext | None = None,
+        max_connections: float = math.inf,
     ) -> None:
         self.timeouts = timeouts or Timeouts()
         self.max_event_bytes = max_event_bytes
@@ -58,6 +67,12 @@ class Upstream:
         self._base_url = httpx.URL(url)
         # One context for all calls: loading the certificate store costs more than a call does.
         self._ssl_context = ssl_context or _ssl_context_for(self._base_url, trust_env)
+        self._transport = TrioTransport(self._ssl_context, max_connections=max_connections)
+
+    def keep_alive(self) -> AbstractAsyncContextManager[None]:
+        """For the length of the block, a connection whose answer was read to its end is kept for
+        the calls of the next seconds. Without it, each call has a connection of its own."""
+        return self._transport.keep_alive()
 
     @asynccontextmanager
     async def stream(
@@ -115,18 +130,18 @@ class Upstream:
             stack.callback(self._count_closed)
             try:
                 with trio.fail_at(deadline):
-                    answer = await stack.enter_async_context(
-                        open_call(
-                            self._base_url,
-                            request,
-                            ssl_context=self._ssl_context,
-                            connect_timeout=self.timeouts.connect,
-                            trust_env=self._trust_env,
-                        )
-                    )
+                    answer = await stack.enter_async_context(self._open_call(request))
             except trio.TooSlowError:
                 raise UpstreamSilent("the upstream did not answer in time") from None
             yield answer
+
+    def _open_call(self, request: UpstreamRequest) -> AbstractAsyncContextManager[Answer]:
+        patience = self.timeouts.connect
+        if self._trust_env and environment_names_proxy(self._base_url):
+            return open_proxied_call(
+                self._base_url, request, ssl_context=self._ssl_context, connect_timeout=patience
+            )
+        return open_call(self._transport, self._base_url, request, connect_timeout=patience)
 
     def _count_closed(self) -> None:
         self.open_calls -= 1
