@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 
 @dataclass
@@ -13,6 +13,15 @@ class Tally:
     checkpoints: int = 0
     faults: int = 0
     programs: int = 0
+
+    def add(self, other: dict[str, int]) -> None:
+        """Count what another process has tried, whose tally was laid open by `as_dict`."""
+        self.checkpoints += other["checkpoints"]
+        self.faults += other["faults"]
+        self.programs += other["programs"]
+
+    def as_dict(self) -> dict[str, int]:
+        return asdict(self)
 
 
 tally = Tally()
