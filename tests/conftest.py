@@ -4,7 +4,6 @@ how hard it tried."""
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,34 +12,43 @@ from hypothesis import settings
 from tests.exhaustive.tally import tally
 
 if TYPE_CHECKING:
+    from xdist.remote import Producer
+    from xdist.scheduler import Scheduling
     from xdist.workermanage import WorkerController
 
 settings.register_profile("long", print_blob=True)
 if "HYPOTHESIS_PROFILE" in os.environ:
     settings.load_profile(os.environ["HYPOTHESIS_PROFILE"])
 
-TESTS = Path(__file__).parent
 IN_REAL_TIME = (
-    "benchmarks",
-    "client",
-    "clients",
-    "deploy",
-    "docs",
-    "e2e",
-    "serving",
-    "test_cli.py",
-    "test_demo.py",
-    "web/test_hostile_sockets.py",
+    "tests/benchmarks/",
+    "tests/client/",
+    "tests/clients/",
+    "tests/deploy/",
+    "tests/docs/",
+    "tests/e2e/",
+    "tests/serving/",
+    "tests/test_cli.py",
+    "tests/test_demo.py",
+    "tests/web/test_hostile_sockets.py",
 )
 """What waits for clocks, processes and other programs, and so never runs beside its like."""
 
 TALLY = "tally"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.path.relative_to(TESTS).as_posix().startswith(IN_REAL_TIME):
-            item.add_marker(pytest.mark.xdist_group("in real time"))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
+    from xdist.scheduler import LoadScopeScheduling  # who runs one test alone may not have it
+
+    class RealTimeApart(LoadScopeScheduling):
+        """All that runs in real time goes to one process, test after test; the others take from
+        what is left whenever they are free."""
+
+        def _split_scope(self, nodeid: str) -> str:
+            return "in real time" if nodeid.startswith(IN_REAL_TIME) else nodeid
+
+    return RealTimeApart(config, log)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
