@@ -44,6 +44,7 @@ VALUES: dict[str, tuple[str, Any, str, Any, list[str]]] = {
     "write_timeout": LIMIT,
     "heartbeat": BEAT,
     "commit_after": DELAY,
+    "upstream_keep_alive": DELAY,
     "connect_timeout": LIMIT,
     "first_token_timeout": LIMIT,
     "inter_token_timeout": LIMIT,

@@ -36,7 +36,7 @@ _T = TypeVar("_T")
 
 _SECTIONS = {
     "Listening": ("bind", "certfile", "keyfile", "cors_origins"),
-    "Upstream": ("upstream", "upstream_key", "trust_env", "default_stream"),
+    "Upstream": ("upstream", "upstream_key", "upstream_keep_alive", "trust_env", "default_stream"),
     "Generations": ("coalesce", "linger", "create_linger", "retention"),
     "Readers": ("on_lag", "max_lag", "write_timeout", "heartbeat", "commit_after"),
     "Time limits": (

@@ -99,8 +99,10 @@ class Simulator(Command):
 
 @contextmanager
 def open_proxy(upstream: str, *options: str) -> Generator[Proxy]:
-    """Serve `upstream` on a free port during the block. See `open_command`."""
-    arguments = ["--bind", "127.0.0.1:0", "--upstream", upstream, "--debug", *options]
+    """Serve `upstream` on a free port during the block, with a connection for each call: kept ones
+    would be in the census. See `open_command`."""
+    arguments = ["--bind", "127.0.0.1:0", "--upstream", upstream, "--debug"]
+    arguments += ["--upstream-keep-alive", "0", *options]
     with open_command("serve", *arguments) as command:
         census = httpx.get(f"{command.url}/debug/census", trust_env=False, verify=False)
         yield Proxy(command.url, command.process, _held(census.content))

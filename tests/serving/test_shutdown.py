@@ -85,7 +85,7 @@ async def test_shutdown_refuses_then_drains_then_tells_then_kills() -> None:
         with trio.fail_after(DRAIN + FAREWELL + PROMPTLY):
             await proxy.shutdown()
 
-    async with open_simulated(drain=DRAIN) as (proxy, engine):
+    async with open_simulated(drain=DRAIN, upstream_keep_alive=0.0) as (proxy, engine):
         with TaskCensus() as census:
             url = proxy.binds[0]
             async with (

@@ -116,7 +116,8 @@ async def test_proxys_connection_is_closed_on_time_after_a_stream(
     headers: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(proxy_module, "KEEP_ALIVE_SECONDS", 0.2)
-    async with open_simulated(EngineSettings(rate=0, ttft=0)) as (proxy, _):
+    engine = EngineSettings(rate=0, ttft=0)
+    async with open_simulated(engine, upstream_keep_alive=0.0) as (proxy, _):
         with TaskCensus() as census:
             async with open_client(proxy.binds[0]) as client:
                 await client.request(

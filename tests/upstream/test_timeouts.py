@@ -36,6 +36,7 @@ from trioproxy.upstream import (
     UpstreamSilent,
     UpstreamUnreachable,
 )
+from trioproxy.upstream.feed import STRIDE
 from trioproxy.upstream.upstream import REFUSAL_SECONDS
 
 FOR_EVER = 1e9
@@ -87,7 +88,7 @@ TOO_LATE = {
 
 
 @pytest.mark.parametrize(("answer", "seconds"), TOO_LATE.values(), ids=TOO_LATE.keys())
-async def test_answer_that_takes_too_long_is_given_up_on_the_second(
+async def test_answer_that_takes_too_long_is_given_up_in_time(
     answer: TimedAnswer,
     seconds: float,
     monkeypatch: pytest.MonkeyPatch,
@@ -100,7 +101,8 @@ async def test_answer_that_takes_too_long_is_given_up_on_the_second(
     with pytest.raises(UpstreamSilent):
         await read(upstream)
 
-    assert trio.current_time() - called_at == pytest.approx(seconds)
+    late = trio.current_time() - called_at - seconds
+    assert -1e-6 < late <= STRIDE * 5 + 1e-6
     assert upstream.open_calls == 0
 
 

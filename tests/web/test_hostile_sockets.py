@@ -56,7 +56,7 @@ async def open_peer(
 @asynccontextmanager
 async def nothing_left(**settings: object) -> AsyncGenerator[SimulatedService]:
     """A service that has let go of everything when the block is done, and answers."""
-    async with open_simulated(**settings) as service:
+    async with open_simulated(upstream_keep_alive=0.0, **settings) as service:
         await assert_answers(service)
         await wait_all_tasks_blocked()
         with TaskCensus() as census:

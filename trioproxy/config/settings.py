@@ -170,6 +170,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     commit_after: Annotated[
         _Delay, Meta(description="Silence of the upstream before the client is answered 200.")
     ] = 10.0
+    upstream_keep_alive: Annotated[
+        _Delay,
+        Meta(
+            description="How long an idle connection to the engine is kept for the next call; "
+            "0: each call has its own. It must be less than the engine's own limit."
+        ),
+    ] = 4.0
     connect_timeout: Annotated[_Limit, Meta(description="Longest wait to connect upstream.")] = 5.0
     first_token_timeout: Annotated[
         _Limit, Meta(description="Longest wait for the upstream's first event.")

@@ -96,7 +96,11 @@ class Rig:
 async def open_rig() -> AsyncGenerator[Rig]:
     """Open engine and proxy on free ports of 127.0.0.1; on exit all that is open is closed."""
     settings = Settings(
-        bind="127.0.0.1:0", coalesce="identical", write_timeout=WRITE_TIMEOUT, debug=True
+        bind="127.0.0.1:0",
+        coalesce="identical",
+        write_timeout=WRITE_TIMEOUT,
+        upstream_keep_alive=0.0,  # or what is left would be counted while connections are kept
+        debug=True,
     )
     async with (
         open_engine(settings=EngineSettings(rate=RATE)) as engine,

@@ -28,9 +28,9 @@ class Arrival(NamedTuple):
     decides: Outcome | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)  # frozen ones take three times as long to make
 class Event:
-    """One message of a generation. Immutable but for ``frames``, the cache of its renderings.
+    """One message of a generation. Never changed but for ``frames``, the cache of its renderings.
 
     ``seq`` is dense and starts at 1. ``position`` is the number of payload bytes in the stream up
     to and with this event, so that the distance between two readers is one subtraction.
@@ -56,7 +56,7 @@ class Gap(NamedTuple):
     last: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Batch:
     """Everything new for one subscriber, oldest first; if there is a ``gap``, it lies before the
     events."""

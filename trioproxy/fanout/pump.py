@@ -80,8 +80,9 @@ class Pump:
         """Have what is new written. Where sinks are few that is done here and now."""
         if len(self.sinks) <= FEW:
             self._written_at = trio.current_time()
+            prepared: Prepared = {}
             for subscriber in list(self.sinks):
-                self._write_news(subscriber, {})
+                self._write_news(subscriber, prepared)
         else:
             self._ring()
 

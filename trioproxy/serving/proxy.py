@@ -88,6 +88,7 @@ async def open_proxy(
         ),
         max_event_bytes=settings.max_event,
         trust_env=settings.trust_env,
+        idle_seconds=settings.upstream_keep_alive,
     )
     limits = Limits(
         max_transcript_bytes=settings.max_transcript,
@@ -97,7 +98,7 @@ async def open_proxy(
         retention=settings.retention,
         max_lag=settings.max_lag,
     )
-    async with open_hub(limits) as hub:
+    async with upstream.keep_alive(), open_hub(limits) as hub:
         app = create_app(settings, hub, upstream, count_connections=lambda: len(server.connections))
         config = _server_config(settings)
         listen_on = listen_on or partial(listen, config, write_timeout=settings.write_timeout)

@@ -16,6 +16,8 @@ CallerStream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 """How a caller comes: as it is, or in TLS, whose handshake the first read makes."""
 
 EVENT_STREAM = ("content-type", "text/event-stream")
+CLOSE = ("connection", "close")
+"""In each head: one connection is for one call."""
 
 
 class UpstreamCall:
@@ -42,7 +44,7 @@ class UpstreamCall:
 
     async def start(self, status: int = 200, *headers: tuple[str, str]) -> None:
         """Write the head of the answer: of a stream of events, unless headers are given."""
-        head = h11.Response(status_code=status, headers=list(headers or (EVENT_STREAM,)))
+        head = h11.Response(status_code=status, headers=[*(headers or (EVENT_STREAM,)), CLOSE])
         await self._send(head)
 
     async def write(self, data: bytes) -> None:
@@ -57,7 +59,7 @@ class UpstreamCall:
 
     async def respond(self, status: int, *headers: tuple[str, str], body: bytes = b"") -> None:
         """Write a whole answer, in one piece."""
-        fields = [*headers, ("content-length", str(len(body)))]
+        fields = [*headers, CLOSE, ("content-length", str(len(body)))]
         parts = [h11.Response(status_code=status, headers=fields), h11.Data(data=body)]
         sent = [self._connection.send(part) or b"" for part in (*parts, h11.EndOfMessage())]
         await self._stream.send_all(b"".join(sent))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Generator
 from contextlib import asynccontextmanager, contextmanager
+from functools import lru_cache
 
 import httpx
 
@@ -65,14 +66,19 @@ def build_request(
     base_url: httpx.URL, request: UpstreamRequest, *, connect_timeout: float
 ) -> httpx.Request:
     """The request as httpx has it: made by hand, so that it has none of a client's own headers."""
-    prefix = base_url.raw_path.rstrip(b"/")
     return httpx.Request(
         request.method,
-        base_url.copy_with(raw_path=prefix + request.target),
+        _url(str(base_url), request.target),
         headers=request.headers,
         content=request.body or None,
         extensions={"timeout": httpx.Timeout(None, connect=connect_timeout).as_dict()},
     )
+
+
+@lru_cache(maxsize=64)  # few of many calls have a target of their own, and parsing is dear
+def _url(base: str, target: bytes) -> httpx.URL:
+    base_url = httpx.URL(base)
+    return base_url.copy_with(raw_path=base_url.raw_path.rstrip(b"/") + target)
 
 
 @contextmanager

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Sequence
 
 import trio
 
 from trioproxy.fanout import COMPLETED, Arrival, Outcome, failed
 from trioproxy.upstream.call import Answer
-from trioproxy.upstream.errors import UpstreamBroken, UpstreamSilent
+from trioproxy.upstream.errors import UpstreamBroken
 from trioproxy.upstream.request import Head
 from trioproxy.wire import Dialect, EventTooLarge, Message, Tally, Verdict
 
@@ -17,14 +18,17 @@ OUTCOMES: dict[Verdict, Outcome] = {
     Verdict.FAILED: failed("upstream_error", told=True),
 }
 
+STRIDE = 0.01
+"""The part of a timeout by which it may be exceeded."""
+
 
 class EventFeed:
     """A streamed answer, read as the messages of its dialect.
 
-    ``first_deadline`` (trio time) bounds the wait for the first event, ``inter_token_timeout``
-    (seconds) each wait after that; comments by which the upstream says that it is alive count for
-    neither. ``tally`` counts each message as it comes. The data are the upstream's own bytes, but
-    for a number that the dialect's events have and this upstream's lack.
+    ``patience`` is the scope in which it is read. Each event moves its deadline to what
+    ``inter_token_timeout`` (seconds) allows until the next; comments by which the upstream says
+    that it is alive do not. ``tally`` counts each message as it comes. The data are the upstream's
+    own bytes, but for a number that the dialect's events have and this upstream's lack.
     """
 
     def __init__(
@@ -33,7 +37,7 @@ class EventFeed:
         dialect: Dialect,
         tally: Tally,
         *,
-        first_deadline: float,
+        patience: trio.CancelScope,
         inter_token_timeout: float,
         max_event_bytes: int,
     ) -> None:
@@ -44,8 +48,9 @@ class EventFeed:
         self._count = tally.count
         self._parser = dialect.framing.parser(max_event_bytes)
         self._events = 0
-        self._deadline = first_deadline
+        self._patience = patience
         self._inter_token_timeout = inter_token_timeout
+        self._latest = -math.inf
         self._ended = False
 
     def __aiter__(self) -> AsyncIterator[Sequence[Arrival]]:
@@ -54,21 +59,27 @@ class EventFeed:
     async def __anext__(self) -> Sequence[Arrival]:
         """The events that the next read brought, one at least.
 
-        Raises :class:`UpstreamSilent`, :class:`UpstreamBroken`. If cancelled, the answer is of no
-        further use.
+        Raises :class:`UpstreamBroken`. If cancelled, the answer is of no further use.
         """
         while not self._ended:
-            chunk = await _next_chunk(
-                self._answer, self._deadline, "the upstream sent no event for too long"
-            )
+            chunk = await anext(self._answer, b"")
             try:
                 messages = self._parser.feed(chunk) if chunk else self._finish()
             except EventTooLarge as error:
                 raise UpstreamBroken(f"the upstream's stream cannot be read: {error}") from error
             if messages:
-                self._deadline = trio.current_time() + self._inter_token_timeout
+                self._expect_next()
                 return [self._arrival(message) for message in messages]
         raise StopAsyncIteration
+
+    def _expect_next(self) -> None:
+        # To move a deadline costs more than to read a token, so it is moved in strides: silence is
+        # allowed for the timeout and up to a stride more.
+        now = trio.current_time()
+        if now > self._latest:
+            stride = self._inter_token_timeout * STRIDE
+            self._latest = now + stride
+            self._patience.deadline = now + self._inter_token_timeout + stride
 
     def _finish(self) -> list[Message]:
         # A last event that lacks its blank line is discarded by the standard. If it is the terminal
@@ -91,30 +102,18 @@ class EventFeed:
 class WholeFeed:
     """An answer that is not a stream: its body in pieces, completed by its end."""
 
-    def __init__(self, answer: Answer, *, deadline: float) -> None:
+    def __init__(self, answer: Answer) -> None:
         self.head: Head = answer.head
         self._answer = answer
-        self._deadline = deadline
         self._ended = False
 
     def __aiter__(self) -> AsyncIterator[Sequence[Arrival]]:
         return self
 
     async def __anext__(self) -> Sequence[Arrival]:
-        """The next piece. Raises :class:`UpstreamSilent`, :class:`UpstreamBroken`."""
+        """The next piece. Raises :class:`UpstreamBroken`."""
         if self._ended:
             raise StopAsyncIteration
-        chunk = await _next_chunk(
-            self._answer, self._deadline, "the upstream did not finish its answer in time"
-        )
+        chunk = await anext(self._answer, b"")
         self._ended = not chunk
         return [Arrival(None, chunk, None if chunk else COMPLETED)]
-
-
-async def _next_chunk(answer: Answer, deadline: float, complaint: str) -> bytes:
-    """The next bytes of the body, b"" at its end; :class:`UpstreamSilent` at the deadline."""
-    try:
-        with trio.fail_at(deadline):
-            return await anext(answer, b"")
-    except trio.TooSlowError:
-        raise UpstreamSilent(complaint) from None

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import ssl
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import (
     AbstractAsyncContextManager,
     AsyncExitStack,
     asynccontextmanager,
+    contextmanager,
     suppress,
 )
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from trioproxy.upstream.errors import (
 from trioproxy.upstream.feed import EventFeed, WholeFeed
 from trioproxy.upstream.proxied import environment_names_proxy, open_proxied_call
 from trioproxy.upstream.request import UpstreamRequest
-from trioproxy.upstream.transport import TrioTransport
+from trioproxy.upstream.transport import IDLE_SECONDS, TrioTransport
 from trioproxy.wire import Dialect, Tally
 
 MAX_REFUSAL_BYTES = 64 * 1024
@@ -59,6 +60,7 @@ class Upstream:
         trust_env: bool = False,
         ssl_context: ssl.SSLContext | None = None,
         max_connections: float = math.inf,
+        idle_seconds: float = IDLE_SECONDS,
     ) -> None:
         self.timeouts = timeouts or Timeouts()
         self.max_event_bytes = max_event_bytes
@@ -67,11 +69,14 @@ class Upstream:
         self._base_url = httpx.URL(url)
         # One context for all calls: loading the certificate store costs more than a call does.
         self._ssl_context = ssl_context or _ssl_context_for(self._base_url, trust_env)
-        self._transport = TrioTransport(self._ssl_context, max_connections=max_connections)
+        self._transport = TrioTransport(
+            self._ssl_context, max_connections=max_connections, idle_seconds=idle_seconds
+        )
 
     def keep_alive(self) -> AbstractAsyncContextManager[None]:
         """For the length of the block, a connection whose answer was read to its end is kept for
-        the calls of the next seconds. Without it, each call has a connection of its own."""
+        the calls of the next ``idle_seconds``. Without it, each call has a connection of its
+        own."""
         return self._transport.keep_alive()
 
     @asynccontextmanager
@@ -92,21 +97,23 @@ class Upstream:
                     f"the upstream answered a streaming call with "
                     f"{answer.head.media_type or 'an untyped body'} instead of {expected}"
                 )
-            yield EventFeed(
-                answer,
-                dialect,
-                tally,
-                first_deadline=first_deadline,
-                inter_token_timeout=self.timeouts.inter_token,
-                max_event_bytes=self.max_event_bytes,
-            )
+            with _patience(first_deadline, "the upstream sent no event for too long") as patience:
+                yield EventFeed(
+                    answer,
+                    dialect,
+                    tally,
+                    patience=patience,
+                    inter_token_timeout=self.timeouts.inter_token,
+                    max_event_bytes=self.max_event_bytes,
+                )
 
     @asynccontextmanager
     async def whole(self, request: UpstreamRequest) -> AsyncGenerator[Feed]:
         """A source: the call whose answer is one body. It has ``first_token`` seconds in all."""
         deadline = trio.current_time() + self.timeouts.first_token
         async with self._open(request, deadline) as answer:
-            yield WholeFeed(answer, deadline=deadline)
+            with _patience(deadline, "the upstream did not finish its answer in time"):
+                yield WholeFeed(answer)
 
     @asynccontextmanager
     async def forward(self, request: UpstreamRequest) -> AsyncGenerator[Answer]:
@@ -145,6 +152,16 @@ class Upstream:
 
     def _count_closed(self) -> None:
         self.open_calls -= 1
+
+
+@contextmanager
+def _patience(deadline: float, complaint: str) -> Generator[trio.CancelScope]:
+    """Raises :class:`UpstreamSilent` if the block is not left by the deadline (trio time), which
+    may be moved."""
+    with trio.CancelScope(deadline=deadline) as scope:
+        yield scope
+    if scope.cancelled_caught:
+        raise UpstreamSilent(complaint)
 
 
 def _ssl_context_for(base_url: httpx.URL, trust_env: bool) -> ssl.SSLContext:

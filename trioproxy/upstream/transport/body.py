@@ -65,13 +65,15 @@ class ResponseBody(httpx.AsyncByteStream):
         fails, the connection is closed.
         """
         piece, self._received = self._received, b""
+        parser = self.parser
         try:
-            while not piece and not self.parser.is_complete:
+            while not piece and not parser.is_complete:
                 piece = await self._read()
         except BaseException:
             self.close()
             raise
-        self._settle()
+        if parser.is_complete:
+            self._settle()
         if not piece:
             raise StopAsyncIteration
         return piece

@@ -17,18 +17,20 @@ import trio
 from trioproxy.upstream.transport.connection import Connection
 
 IDLE_SECONDS = 4.0
-"""For so long is a connection kept. Many servers close theirs after five seconds (uvicorn,
-Node.js, llama.cpp), and a request that crosses such a close on its way is lost: it must be us who
-give up first, by more than a slow second."""
+"""For so long is a connection kept by default. Many servers close theirs after five seconds
+(uvicorn, Node.js, llama.cpp), and a request that crosses such a close on its way is lost: it must
+be us who give up first, by more than a slow second."""
 
 MAX_IDLE = 100
 """So many are kept of one origin; the oldest has to go."""
 
 
 class Pool:
-    """The connections to one origin. Only :meth:`lease` waits."""
+    """The connections to one origin. Only :meth:`lease` waits. What is put is kept for
+    ``idle_seconds``."""
 
-    def __init__(self, max_connections: float) -> None:
+    def __init__(self, max_connections: float, idle_seconds: float) -> None:
+        self._idle_seconds = idle_seconds
         # First in, first out, and its waiters can be cancelled: see trio.CapacityLimiter.
         self._places = trio.CapacityLimiter(max_connections)
         self._idle: deque[tuple[float, Connection]] = deque()  # by expiry, in trio's time
@@ -47,7 +49,7 @@ class Pool:
         """Keep it for the next call."""
         if len(self._idle) == MAX_IDLE:
             self._idle.popleft()[1].close()
-        self._idle.append((trio.current_time() + IDLE_SECONDS, connection))
+        self._idle.append((trio.current_time() + self._idle_seconds, connection))
 
     def take(self) -> Connection | None:
         """The connection that was kept last, if there is one: the others get the time to expire."""

@@ -16,7 +16,7 @@ import trio
 from trioproxy.upstream.transport.body import ResponseBody
 from trioproxy.upstream.transport.connection import Connection, Origin, connect
 from trioproxy.upstream.transport.framing import AnswerParser, request_bytes
-from trioproxy.upstream.transport.pool import Lease, Pool
+from trioproxy.upstream.transport.pool import IDLE_SECONDS, Lease, Pool
 
 RETRY_SECONDS = 1.0
 """See :meth:`TrioTransport.handle_async_request`."""
@@ -31,18 +31,25 @@ class TrioTransport(httpx.AsyncBaseTransport):
     Connections are made anew for each call, except within the block of :meth:`keep_alive`.
     """
 
-    def __init__(self, ssl_context: ssl.SSLContext, *, max_connections: float = math.inf) -> None:
+    def __init__(
+        self,
+        ssl_context: ssl.SSLContext,
+        *,
+        max_connections: float = math.inf,
+        idle_seconds: float = IDLE_SECONDS,
+    ) -> None:
         ssl_context.set_alpn_protocols(["http/1.1"])
         self._ssl_context = ssl_context
-        self._pools = defaultdict[Origin, Pool](partial(Pool, max_connections))
+        self._pools = defaultdict[Origin, Pool](partial(Pool, max_connections, idle_seconds))
+        self._keeps = idle_seconds > 0
         self._keeping = 0
         self._something_kept = trio.lowlevel.ParkingLot()
 
     @asynccontextmanager
     async def keep_alive(self) -> AsyncGenerator[None]:
         """For the length of the block, keep a connection whose answer was read to its end for the
-        calls of the next seconds (:data:`~.pool.IDLE_SECONDS`). When the block ends, however it
-        ends, those that are kept are closed."""
+        calls of the next ``idle_seconds``. When the block ends, however it ends, those that are
+        kept are closed."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._close_expired)
             self._keeping += 1
@@ -120,7 +127,7 @@ class TrioTransport(httpx.AsyncBaseTransport):
 
     def _release(self, lease: Lease) -> None:
         """Take back a connection on which another exchange can follow."""
-        if self._keeping:
+        if self._keeping and self._keeps:
             lease.keep()
             self._something_kept.unpark_all()
         else:
