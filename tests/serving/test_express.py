@@ -13,7 +13,7 @@ import trio.testing
 from tests.serving.apps import TLS
 from tests.support.rawhttp import WITHIN, open_client
 from tests.web.service import COMPLETIONS, open_scripted
-from trioproxy.serving.express import Lane
+from trioproxy.serving.express import ExpressLane
 from trioproxy.serving.stream import ClientStream, KernelSocket
 from trioproxy.testing.upstream import sse
 
@@ -35,8 +35,8 @@ def read_to_end(client: socket.socket) -> None:
         pass
 
 
-def lane_of(stream: ClientStream) -> Lane:
-    return Lane(stream, trio.Lock(), stream.send_all)
+def lane_of(stream: ClientStream) -> ExpressLane:
+    return ExpressLane(stream, trio.Lock(), stream.send_all)
 
 
 async def test_what_the_socket_takes_is_written_at_once() -> None:
@@ -105,7 +105,7 @@ async def test_a_part_is_cut_off_where_its_connection_closes() -> None:
 async def test_nothing_is_written_beside_another_write() -> None:
     with open_stream() as (stream, _):
         writing = trio.Lock()
-        lane = Lane(stream, writing, stream.send_all)
+        lane = ExpressLane(stream, writing, stream.send_all)
         async with writing:
             assert lane.write_nowait(b"a") == 0
         assert lane.write_nowait(b"a") == 1
@@ -142,7 +142,7 @@ async def test_the_lane_is_for_chunked_answers(version: str, is_lent: bool) -> N
         assert b"data: 2\n" in (await client.chunk() or b"")
 
 
-async def test_over_tls_there_is_no_lane(tls: TLS) -> None:
+async def test_over_tls_no_lane_is_express(tls: TLS) -> None:
     settings = {"certfile": tls.certfile, "keyfile": tls.keyfile}
     async with (
         open_scripted(**settings) as service,

@@ -93,7 +93,7 @@ async def test_a_name_whose_generation_lost_its_beginning_is_gone() -> None:
 async def test_an_identical_call_that_comes_too_late_for_the_beginning_gets_its_own() -> None:
     async with (
         open_scripted(max_transcript=MAX_TRANSCRIPT, coalesce="identical") as service,
-        service.ask() as starter,
+        service.ask(headers={"x-linger": "30"}) as starter,  # it is overtaken, and leaves
     ):
         first = await service.upstream.next_call()
         await first.start()

@@ -22,10 +22,11 @@ from hypercorn.typing import (
 )
 from hypercorn.utils import parse_socket_addr  # pyright: ignore[reportUnknownVariableType]
 
-from trioproxy.serving.express import Lane
+from trioproxy.serving.express import ExpressLane, Lane
 from trioproxy.serving.inbox import Inbox
 from trioproxy.serving.protocol import Http11
 from trioproxy.serving.stream import ClientStream
+from trioproxy.serving.websocket import WebSocketStream
 from trioproxy.web.lane import EXTENSION
 
 logger = logging.getLogger(__name__)
@@ -204,11 +205,22 @@ class Connection:
     ) -> Callable[[ASGIReceiveEvent], Awaitable[None]]:
         """Start the task that answers one request; returns how to hand it what the client sends."""
         inbox = Inbox(config.max_app_queue_size)
-        if self._stream is self._client and scope["type"] == "http":
-            lane = Lane(self._client, self._writing, self._write)
+        if (lane := self._lane(scope)) is not None:
             scope["extensions"] = {**(scope["extensions"] or {}), EXTENSION: lane}  # type: ignore
         self._nursery.start_soon(self._answer, app, scope, inbox, send)
         return inbox.put
+
+    def _lane(self, scope: Scope) -> Lane | None:
+        if scope["type"] == "websocket":
+            assert self._protocol is not None
+            stream = self._protocol.stream
+            assert isinstance(stream, WebSocketStream)
+            return Lane(stream.write_frames)
+        if scope["type"] != "http" or scope["http_version"] != "1.1":
+            return None  # chunked bodies are HTTP/1.1's alone
+        if self._stream is self._client:
+            return ExpressLane(self._client, self._writing, self._write)
+        return Lane(self._write)
 
     def spawn(self, func: Callable[..., Awaitable[Any]], *args: Any) -> None:
         """Start a task of the protocol's own (a WebSocket's pings)."""

@@ -93,9 +93,10 @@ class ClientStream(trio.abc.Stream):
         """Write all of ``data``. Raises :exc:`trio.BrokenResourceError` where the client is gone or
         stuck.
 
-        If cancelled, either nothing was written or the connection has been killed.
+        Lets others run only where it has to wait: who writes on and on has waited for what it
+        writes. If cancelled, either nothing was written or the connection has been killed.
         """
-        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint_if_cancelled()
         if self.unsent:
             data, self.unsent = bytes(self.unsent) + data, memoryview(b"")
         with memoryview(data) as view:

@@ -56,6 +56,13 @@ class WebSocketStream(WSStream):
         if message is not None:  # and it was taken: for those who take nothing there is a limit
             self._heard_at = trio.current_time()
 
+    async def write_frames(self, frames: bytes) -> None:
+        """Write whole frames (RFC 6455, section 5.2) of the application's own; nothing where the
+        WebSocket is closing. As :meth:`app_send` otherwise."""
+        if self.connection.state is ConnectionState.OPEN:
+            await self.send(Data(stream_id=self.stream_id, data=frames))
+            self._heard_at = trio.current_time()
+
     async def _accept(self, message: WebsocketAcceptEvent) -> None:
         self._heard_at = trio.current_time()
         await super()._accept(message)

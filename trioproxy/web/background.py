@@ -85,7 +85,7 @@ class Background:
             DIALECT,
             VOICE,
             heartbeat=self._settings.heartbeat,
-            lane=lane_of(request),
+            lane=lane_of(request.scope),
         )
         response = Response(body, headers=stream_headers(VOICE.framing))
         name_generation(response, generation)

@@ -95,7 +95,7 @@ class Generate:
             dialect,
             voice,
             heartbeat=self._settings.heartbeat,
-            lane=lane_of(current_request()),
+            lane=lane_of(current_request().scope),
         )
         return Response(body, headers=stream_headers(voice.framing))
 

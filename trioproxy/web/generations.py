@@ -104,7 +104,7 @@ class Generations:
                 origin_of(generation).dialect,
                 RESOURCE_VOICE,
                 heartbeat=self._settings.heartbeat,
-                lane=lane_of(request),
+                lane=lane_of(request.scope),
             )
             response = Response(body, headers=headers)
         name_generation(response, generation)

@@ -18,7 +18,7 @@ import trio
 from quart.wrappers import Websocket
 
 from trioproxy.config import Settings
-from trioproxy.fanout import FanoutError, Hub, Mode, Subscriber, UnknownGeneration
+from trioproxy.fanout import Event, FanoutError, Hub, Mode, Subscriber, UnknownGeneration
 from trioproxy.web import messages
 from trioproxy.web.asking import asked_dialect, body_to_stream, check_linger, read_asking
 from trioproxy.web.caller import Caller
@@ -32,6 +32,7 @@ from trioproxy.web.farewells import (
     code_of_refusal,
     last_words,
 )
+from trioproxy.web.lane import in_a_frame, lane_of
 from trioproxy.wire import BadRequest
 
 REFUSALS = (BadRequest, Mismatch, FanoutError)
@@ -85,12 +86,20 @@ class Answer:
     begins: Subscription | None = None
 
 
+def render_frame(generation_id: str, event: Event) -> bytes:
+    """An event as a frame: rendered once, and whole, for all who read over a WebSocket."""
+    return in_a_frame(messages.render_event(generation_id, event))
+
+
 class Session:
     """What one client reads and asks for over one WebSocket, which has been accepted."""
 
     def __init__(
         self, websocket: Websocket, caller: Caller, settings: Settings, hub: Hub, calls: Calls
     ) -> None:
+        lane = lane_of(websocket.scope)
+        assert lane is not None, "the server lends one to each WebSocket"
+        self._lane = lane
         self._websocket = websocket
         self._caller = caller
         self._settings = settings
@@ -101,7 +110,7 @@ class Session:
         self._only: Subscription | None = None
         self._farewell = Farewell(CloseCode.DONE)
         self._allowance = Allowance()
-        self._batches, self._unwritten = trio.open_memory_channel[list[bytes] | Farewell](0)
+        self._batches, self._unwritten = trio.open_memory_channel[bytes | Farewell](0)
         self._answers, self._unanswered = trio.open_memory_channel[Answer](ANSWERS_AT_ONCE)
         self._nursery: trio.Nursery
 
@@ -158,17 +167,17 @@ class Session:
         with subscription.stack, subscription.scope:
             await subscription.answered.wait()
             async for batch in subscriber:
-                gap = [messages.gap(generation, batch.gap)] if batch.gap else []
-                await self._batches.send(gap + batch.frames(messages.render_event))
+                gap = in_a_frame(messages.gap(generation, batch.gap)) if batch.gap else b""
+                await self._batches.send(gap + batch.render(render_frame))
             self._forget(subscription)  # first: whoever is told the end may ask for it again
             assert subscriber.end is not None
-            await self._batches.send([last_words(generation, subscriber.end)])
+            await self._batches.send(in_a_frame(last_words(generation, subscriber.end)))
             if subscription is self._only:
                 await self._batches.send(Farewell(code_of_end(subscriber.end)))
 
     async def _bring_answers(self) -> None:
         async for answer in self._unanswered:
-            await self._batches.send([answer.message])
+            await self._batches.send(in_a_frame(answer.message))
             if answer.begins is not None:
                 answer.begins.answered.set()
 
@@ -177,8 +186,7 @@ class Session:
             if isinstance(batch, Farewell):
                 self._end(batch)
                 return
-            for message in batch:
-                await self._websocket.send(message.decode())
+            await self._lane.write(batch)
 
     async def _see_draining(self) -> None:
         await self._hub.wait_draining()

@@ -11,7 +11,7 @@ from quart.wrappers.response import ResponseBody
 
 from trioproxy.fanout import Batch, Evicted, Outcome, Subscriber
 from trioproxy.web.failures import failure_of_end, failure_of_gap
-from trioproxy.web.lane import Lane, LaneSink
+from trioproxy.web.lane import ExpressLane, Lane, LaneSink, in_a_chunk
 from trioproxy.web.voice import Voice
 from trioproxy.wire import Dialect, Framing, Message
 
@@ -29,8 +29,9 @@ class StreamBody(ResponseBody):
     """What a subscriber gets, as frames of a voice, and heartbeats after ``heartbeat`` seconds of
     silence.
 
-    Once its head and first piece are out, and while its subscriber is caught up, the ``lane`` is
-    lent to the generation, which then writes to the client without a task in between.
+    Once its head and first piece are out, all else but its end is written to the ``lane``, where
+    there is one. While its subscriber is caught up, an express lane is lent to the generation,
+    which then writes to the client without a task in between.
 
     It acquires nothing: the subscriber belongs to the request's stack. If cancelled while it waits,
     nothing was taken from the subscriber.
@@ -45,7 +46,7 @@ class StreamBody(ResponseBody):
         heartbeat: float,
         lane: Lane | None = None,
     ) -> None:
-        self._lane = lane if voice.heartbeat and subscriber.on_lag != "skip" else None
+        self._lane = lane
         self._head_is_out = False
         self._subscriber = subscriber
         self._dialect = dialect
@@ -65,13 +66,26 @@ class StreamBody(ResponseBody):
         return self
 
     async def __anext__(self) -> bytes:
-        """All that is new, as one piece of bytes; a heartbeat after ``heartbeat`` seconds of
-        silence."""
+        """The first piece, and then, with a lane, the last; without one, each."""
         if self._ended:
             raise StopAsyncIteration
-        if self._lane is not None and self._head_is_out:
-            await self._lend(self._lane)
-        self._head_is_out = True  # with the first piece that is returned
+        lane = self._lane
+        if lane is None or not self._head_is_out:
+            self._head_is_out = True  # with the piece that is returned
+            return await self._next_piece()
+        can_lend = self._voice.heartbeat and self._subscriber.on_lag != "skip"
+        express = lane if can_lend and isinstance(lane, ExpressLane) else None
+        while True:
+            if express is not None:
+                await self._lend(express)
+            piece = await self._next_piece()
+            if self._ended:
+                return piece
+            await lane.write(in_a_chunk(piece))
+
+    async def _next_piece(self) -> bytes:
+        """All that is new; a heartbeat after ``heartbeat`` seconds of silence; what is said at the
+        end. Raises :exc:`StopAsyncIteration` where that is nothing."""
         with trio.CancelScope(deadline=trio.current_time() + self._heartbeat):
             batch = await anext(self._subscriber, None)
             if batch is not None:
@@ -83,7 +97,7 @@ class StreamBody(ResponseBody):
             return self._encode(farewell)
         return self._voice.heartbeat
 
-    async def _lend(self, lane: Lane) -> None:
+    async def _lend(self, lane: ExpressLane) -> None:
         """Let the generation write to the client while it keeps up."""
         subscriber = self._subscriber
         sink = LaneSink(lane, self._voice, self._heartbeat)
