@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.storm.engine import Closing
 from benchmarks.storm.measurement import Failure, Round
-from benchmarks.storm.summary import Course, Results, Summary, faults, percentile
+from benchmarks.storm.summary import Course, Results, Summary, faults
 from benchmarks.storm.verification import Deviation
 from tests.benchmarks.rounds import FINDINGS, QUIET, ROUND, round_with
 

@@ -1,0 +1,109 @@
+"""What an event costs that one stream brings to many.
+
+    python -m benchmarks.fanout [--subscribers 1000] [--rate 50] [--transport http] [--sweep] …
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from benchmarks.contenders import (
+    Certificate,
+    Contender,
+    fan_outs,
+    make_certificate,
+    tls_fan_outs,
+    websocket_fan_outs,
+)
+from benchmarks.options import at_least, make_parser, max_clients
+from benchmarks.plots import draw_rounds
+from benchmarks.processes import Process, run
+from benchmarks.report import choose, conclude, make_console, write
+from benchmarks.rounds import take_turns
+from benchmarks.streams import (
+    BUSY,
+    COST,
+    DELAYS,
+    EVENTS,
+    FIRSTS,
+    LOST,
+    Streams,
+    cpu_per_event,
+    losses,
+)
+from benchmarks.tables import render
+from benchmarks.transports import TRANSPORTS
+
+DESCRIPTION = """
+CPU time of the server for each event that it delivers, where the subscribers all read one
+generation: in a steady state, from /proc, of the server's processes alone. Beside it: how late
+events are against the engine's schedule, at the median and the 99th percentile, and at the
+subscriber that has each first (no later than that the server has read it); how late the last token
+is; how many subscribers were not sent all; and how busy the processes were. Exits with 1 where
+trioproxy lost something.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, tell and write; return the exit status. Exits with 2 for bad options."""
+    options = parse(arguments)
+    console = make_console()
+    with (
+        tempfile.TemporaryDirectory(prefix="certificate-") as directory,
+        run(["simulate", "--bind", "127.0.0.1:0"]) as engine,
+    ):
+        certificate = make_certificate(Path(directory))
+        known = _contenders(options.transport, certificate)
+        names = [name for name in options.target if name in known]
+        contenders = choose(known, names, console)
+        streams = Streams(
+            readers=options.subscribers,
+            generations=1,
+            rate=options.rate,
+            settle=options.settle,
+            seconds=options.seconds,
+            mode="replay",
+            transport=options.transport,
+            authority=certificate.authority,
+        )
+        cases = {
+            name: partial(streams.measure, contender, engine)
+            for name, contender in contenders.items()
+        }
+        results = take_turns(cases, options.rounds, console)
+    title = (
+        f"{options.subscribers:,} subscribers of one generation at {options.rate:g} events/s, "
+        f"over {options.transport}"
+    )
+    console.print(render(title, results.rounds, (COST, EVENTS, *DELAYS, *FIRSTS, LOST, *BUSY)))
+    written = [write("fanout", options, results)]
+    panels = {"server's CPU µs per event": cpu_per_event, "events late, p99 ms": DELAYS[1].figure}
+    written.append(draw_rounds(results.rounds, panels, title, options.output / "fanout.png"))
+    return conclude(results, losses, written, console)
+
+
+def _contenders(transport: str, certificate: Certificate) -> Mapping[str, Contender]:
+    if transport == "tls":
+        return tls_fan_outs(certificate)
+    return websocket_fan_outs() if transport == "websocket" else fan_outs()
+
+
+def parse(arguments: Sequence[str] | None) -> Namespace:
+    """Read the options; exits with 2 where they make no sense."""
+    parser = make_parser("fanout", DESCRIPTION, list(fan_outs()))
+    parser.add_argument("--subscribers", type=at_least(int, 1), default=1000)
+    parser.add_argument("--rate", type=at_least(float, 0.1), default=50.0, help="events per second")
+    parser.add_argument("--transport", choices=TRANSPORTS, default="http")
+    options = parser.parse_args(arguments)
+    if options.subscribers > (most := max_clients(1)):
+        parser.error(f"no more than {most:,} subscribers fit here")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())
