@@ -19,7 +19,7 @@ from benchmarks.readers import Loop
 from benchmarks.transports import reader_maker
 
 MAX_CONNECTING = 256
-"""More at once, and the kernel's queue of a listener is full: each that is dropped waits a second."""
+"""More at once, and the kernel's queue of a listener is full: who is dropped waits for a second."""
 SPARE_SECONDS = 30.0
 """How much longer than its length an answer may take."""
 

@@ -132,9 +132,5 @@ def act(churn: Churn, harness: Conversation) -> None:
         harness.say(Ready(len(crowd.served)))
         loop.run(harness.has_spoken, time.monotonic() + churn.seconds)
         window = harness.hear(Window, churn.seconds)
-    inside = [
-        seconds for at, seconds in crowd.answers if window.opened <= at < window.closed
-    ]
-    harness.say(
-        Answered(answers=len(inside), failed=crowd.failed, seconds=percentiles(inside))
-    )
+    inside = [seconds for at, seconds in crowd.answers if window.opened <= at < window.closed]
+    harness.say(Answered(answers=len(inside), failed=crowd.failed, seconds=percentiles(inside)))

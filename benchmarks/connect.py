@@ -1,11 +1,10 @@
 """What a short stream costs, from the connection to the end.
 
-    python -m benchmarks.connect [--concurrency 8] [--keep-alive] …
+python -m benchmarks.connect [--concurrency 8] [--keep-alive] …
 """
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from functools import partial
@@ -17,7 +16,7 @@ from benchmarks.options import at_least, make_parser, max_clients
 from benchmarks.plots import draw_rounds
 from benchmarks.processes import Process, run
 from benchmarks.readers import request
-from benchmarks.report import choose, conclude, make_console, write
+from benchmarks.report import choose, conclude, make_console, run_as_program, write
 from benchmarks.rounds import take_turns
 from benchmarks.steady import Steady, watch
 from benchmarks.tables import Column, render
@@ -78,9 +77,7 @@ def measure(contender: Contender, engine: Process, options: Namespace, number: i
             seconds=options.settle + options.seconds + SPARE_SECONDS,
         )
         servers = {"server": server, "engine": engine}
-        steady = watch(
-            churn, servers, Answered, settle=options.settle, seconds=options.seconds
-        )
+        steady = watch(churn, servers, Answered, settle=options.settle, seconds=options.seconds)
     if not steady.seen.answers:
         raise RuntimeError("no answer came in the window")
     return steady
@@ -97,9 +94,7 @@ def streams_per_second(round_: Round) -> float:
 
 
 def _busy(name: str) -> Column[Round]:
-    return Column(
-        f"{name} CPU", lambda round_: round_.cpu_seconds[name] / round_.seconds, ".0%"
-    )
+    return Column(f"{name} CPU", lambda round_: round_.cpu_seconds[name] / round_.seconds, ".0%")
 
 
 COLUMNS = (
@@ -126,4 +121,4 @@ def parse(arguments: Sequence[str] | None) -> Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_as_program(main)

@@ -6,8 +6,8 @@ with a feeder, and the engine itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -58,7 +58,9 @@ def make_certificate(directory: Path) -> Certificate:
     """Make a certificate, and write it into the directory."""
     authority = trustme.CA()
     issued = authority.issue_cert("localhost")
-    certificate = Certificate(*(directory / f"{name}.pem" for name in ("chain", "key", "authority")))
+    certificate = Certificate(
+        *(directory / f"{name}.pem" for name in ("chain", "key", "authority"))
+    )
     for pem in issued.cert_chain_pems:
         pem.write_to_path(certificate.chain, append=True)
     issued.private_key_pem.write_to_path(certificate.key)
@@ -117,12 +119,6 @@ def websocket_fan_outs() -> dict[str, Contender]:
     }
 
 
-def engine_itself() -> Contender:
-    """Who asks the engine has no proxy at all."""
-    return Contender(name="direct", missing=lambda: None, launch=_stand_at)
-
-
-@contextmanager
-def _stand_at(engine_url: str) -> Generator[Process]:
-    host, _, port = engine_url.rpartition("/")[2].partition(":")
-    yield Process(0, host, int(port))
+def engine_itself(engine: Process) -> Contender:
+    """Who asks the engine, has no proxy at all."""
+    return Contender(name="direct", missing=lambda: None, launch=lambda url: nullcontext(engine))

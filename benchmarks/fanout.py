@@ -1,11 +1,10 @@
 """What an event costs that one stream brings to many.
 
-    python -m benchmarks.fanout [--subscribers 1000] [--rate 50] [--transport http] [--sweep] …
+python -m benchmarks.fanout [--subscribers 1000] [--rate 50] [--transport http] [--sweep] …
 """
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
@@ -22,8 +21,8 @@ from benchmarks.contenders import (
 )
 from benchmarks.options import at_least, make_parser, max_clients
 from benchmarks.plots import draw_rounds
-from benchmarks.processes import Process, run
-from benchmarks.report import choose, conclude, make_console, write
+from benchmarks.processes import run
+from benchmarks.report import choose, conclude, make_console, run_as_program, write
 from benchmarks.rounds import take_turns
 from benchmarks.streams import (
     BUSY,
@@ -106,4 +105,4 @@ def parse(arguments: Sequence[str] | None) -> Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_as_program(main)

@@ -1,11 +1,10 @@
 """What an event costs that is passed through to the one who asked for it.
 
-    python -m benchmarks.passthrough [--streams 200] [--rate 50] [--sweep] …
+python -m benchmarks.passthrough [--streams 200] [--rate 50] [--sweep] …
 """
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from functools import partial
@@ -14,7 +13,7 @@ from benchmarks.contenders import proxies
 from benchmarks.options import at_least, make_parser, max_clients
 from benchmarks.plots import draw_rounds
 from benchmarks.processes import run
-from benchmarks.report import choose, conclude, make_console, write
+from benchmarks.report import choose, conclude, make_console, run_as_program, write
 from benchmarks.rounds import take_turns
 from benchmarks.streams import BUSY, COST, DELAYS, EVENTS, LOST, Streams, cpu_per_event, losses
 from benchmarks.tables import render
@@ -69,4 +68,4 @@ def parse(arguments: Sequence[str] | None) -> Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_as_program(main)

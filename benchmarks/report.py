@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import msgspec
 from rich.console import Console
@@ -17,8 +18,19 @@ from benchmarks.tables import REFERENCE
 
 FILE_COLUMNS = 160
 """The width of what is no terminal."""
+INTERRUPTED = 130
 
 R = TypeVar("R")
+
+
+def run_as_program(main: Callable[[], int]) -> NoReturn:
+    """Run a benchmark's main and exit with its status. SIGTERM is an interruption too, as Ctrl-C
+    is: what was started is ended on the way out, and the status is 130."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
 
 
 def make_console() -> Console:
@@ -60,19 +72,18 @@ def write(name: str, options: Namespace, results: Results[Any]) -> Path:
 
 
 def conclude(
-    results: Results[R], lost: Callable[[R], int], written: Sequence[Path], console: Console
+    results: Results[R],
+    lost: Callable[[R], int],
+    written: Sequence[Path],
+    console: Console,
+    *,
+    judged: Sequence[str] = (REFERENCE,),
 ) -> int:
-    """Tell what failed and what was written; return 1 if trioproxy lost something or had a round
-    that came to nothing, else 0."""
+    """Tell what failed and what was written; return 1 if one of those that are judged lost
+    something or had a round that came to nothing, else 0."""
     for failure in results.failures:
         console.print(f"[red]{failure}[/red]")
     console.print(f"written to {', '.join(map(str, written))}", soft_wrap=True)
-    failed = any(failure.startswith(REFERENCE) for failure in results.failures)
-    own = [
-        round_ for name, group in results.rounds.items() for round_ in group if _is_own(name)
-    ]
+    own = [round_ for name in judged for round_ in results.rounds.get(name, ())]
+    failed = any(failure.startswith(tuple(judged)) for failure in results.failures)
     return int(failed or any(map(lost, own)))
-
-
-def _is_own(name: str) -> bool:
-    return name.startswith(REFERENCE)

@@ -23,9 +23,10 @@ class Results(Generic[R]):
 
 
 def take_turns(
-    cases: Mapping[str, Callable[[int], R]], rounds: int, console: Console
+    cases: Mapping[str, Callable[[int], R]], rounds: int, console: Console, *, label: str = ""
 ) -> Results[R]:
-    """Measure round 0 of every case, then round 1 of every case, and so on, with progress shown.
+    """Measure round 0 of every case, then round 1 of every case, and so on, with progress shown
+    under the label.
 
     A round in which a server or the clients do not answer, or end by themselves, comes to nothing,
     and that is told in the results.
@@ -35,7 +36,7 @@ def take_turns(
     with _progress(console) as progress:
         task = progress.add_task("", total=len(turns))
         for number, name in turns:
-            progress.update(task, description=f"{name}, round {number + 1}")
+            progress.update(task, description=f"{label}{name}, round {number + 1}")
             try:
                 results.rounds.setdefault(name, []).append(cases[name](number))
             except (OSError, HTTPException, RuntimeError) as error:

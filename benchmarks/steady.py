@@ -38,7 +38,12 @@ class Steady(Generic[S]):
 
 
 def watch(
-    task: Audience | Churn, servers: Mapping[str, Process], type_: type[S], *, settle: float, seconds: float
+    task: Audience | Churn,
+    servers: Mapping[str, Process],
+    type_: type[S],
+    *,
+    settle: float,
+    seconds: float,
 ) -> Steady[S]:
     """Let a process of clients do the task, and look at the servers, of which the first is the one
     that is measured, in a window: ``settle`` seconds after all clients are there, ``seconds`` long.

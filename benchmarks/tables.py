@@ -10,7 +10,6 @@ from typing import Generic, TypeVar
 from rich import box
 from rich.table import Table
 
-
 REFERENCE = "trioproxy"
 NONE = "–"
 

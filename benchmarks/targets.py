@@ -77,7 +77,8 @@ def run_trioproxy(engine_url: str, options: Sequence[str] = ()) -> AbstractConte
     return run(
         [
             *("serve", "--bind", "127.0.0.1:0", "--upstream", engine_url),
-            *("--debug", "--drain", "1", "--max-generations", "10000", *options),
+            *("--debug", "--drain", "1", "--max-generations", "10000"),
+            *("--max-transcript", "256MiB", *options),
         ]
     )
 

@@ -21,7 +21,9 @@ TAKEN = (200, 201, 202)
 """What nchan answers, by whether somebody has read the message or the one before."""
 
 
-def main(engine_url: str, publisher_url: str, prompt: str, tokens: int, rate: str, ttft: str) -> None:
+def main(
+    engine_url: str, publisher_url: str, prompt: str, tokens: int, rate: str, ttft: str
+) -> None:
     """Publish the answer; then wait. Raises :exc:`ConnectionError` where it is not taken."""
     publisher = urlsplit(publisher_url)
     target = HTTPConnection(publisher.netloc)

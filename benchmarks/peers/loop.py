@@ -4,7 +4,7 @@
 
 Whoever asks first has the engine asked, in the same words; whoever asks the same gets the same
 answer, from its start. There is nothing else: no other path, no errors told, no time limits, no
-cancelling. Such a loop is what fan-out costs at the least, without a framework and without promises.
+cancelling. It is what fan-out costs at the least, without a framework and without promises.
 """
 
 from __future__ import annotations

@@ -55,13 +55,6 @@ def test_a_round_that_came_to_nothing_fails_the_run_at_trioproxy(target: str, st
     assert Results([ROUND], [failure]).exit_status == status
 
 
-@pytest.mark.parametrize(
-    ("share", "expected"), [(0, 1), (0.01, 1), (0.5, 2), (0.51, 3), (0.99, 4), (1, 4)]
-)
-def test_a_percentile_is_one_of_the_values(share: float, expected: int) -> None:
-    assert percentile([1, 2, 3, 4], share) == expected
-
-
 def test_close_latencies_of_all_rounds_are_taken_together() -> None:
     rounds = [round_with(closing=Closing(2, seconds, 0)) for seconds in ((0.5, 0.1), (0.3, 0.2))]
 

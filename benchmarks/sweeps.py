@@ -1,0 +1,78 @@
+"""Rounds for one size after the other, and how a figure goes with the size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.plots import draw_sweep
+from benchmarks.rounds import Results, take_turns
+from benchmarks.tables import NONE, median
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Axes(Generic[R]):
+    """What is shown over what: a figure of a round over the size that was swept."""
+
+    title: str
+    size: str
+    figure: str
+    value: Callable[[R], float | None]
+
+
+def sweep(
+    sizes: Sequence[int],
+    cases_of: Callable[[int], Mapping[str, Callable[[int], R]]],
+    rounds: int,
+    console: Console,
+) -> dict[int, Results[R]]:
+    """Take turns at each size; what is told of a size is told at once."""
+    swept: dict[int, Results[R]] = {}
+    for size in sizes:
+        swept[size] = take_turns(cases_of(size), rounds, console, label=f"{size:,}: ")
+    return swept
+
+
+def lines_of(swept: Mapping[int, Results[R]], axes: Axes[R]) -> dict[str, dict[int, float]]:
+    """For each contender the median figure at each size that it was measured at."""
+    lines: dict[str, dict[int, float]] = {}
+    for size, results in swept.items():
+        for name, rounds in results.rounds.items():
+            if (value := median(rounds, axes.value)) is not None:
+                lines.setdefault(name, {})[size] = value
+    return lines
+
+
+def render_sweep(swept: Mapping[int, Results[R]], axes: Axes[R]) -> Table:
+    """A row for each contender, a column for each size."""
+    title = f"{axes.title}: {axes.figure}"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False)
+    table.add_column(axes.size)
+    for size in swept:
+        table.add_column(f"{size:,}", justify="right")
+    for name, points in lines_of(swept, axes).items():
+        table.add_row(name, *(f"{points[size]:,.2f}" if size in points else NONE for size in swept))
+    return table
+
+
+def draw(swept: Mapping[int, Results[R]], axes: Axes[R], path: Path) -> Path:
+    """The table as lines, in a PNG file."""
+    return draw_sweep(lines_of(swept, axes), axes.title, axes.size, axes.figure, path)
+
+
+def merge(swept: Mapping[int, Results[R]]) -> Results[R]:
+    """The rounds of all sizes, for the verdict."""
+    merged = Results[R]()
+    for size, results in swept.items():
+        for name, rounds in results.rounds.items():
+            merged.rounds.setdefault(name, []).extend(rounds)
+        merged.failures += [f"{failure} (at {size:,})" for failure in results.failures]
+    return merged
