@@ -93,6 +93,7 @@ def attend(audience: Audience, harness: Conversation) -> None:
         if audience.stays:
             loop.run_until_all(readers, lambda reader: reader.is_done, deadline)
         else:
+            loop.wake_for(harness)
             loop.run(harness.has_spoken, deadline)
         window = harness.hear(Window, audience.limit_seconds)
     harness.say(_evaluate(audience, readers, window))

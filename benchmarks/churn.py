@@ -125,6 +125,7 @@ class Crowd:
 def act(churn: Churn, harness: Conversation) -> None:
     """Ask, and tell what came of it."""
     with Loop() as loop:
+        loop.wake_for(harness)
         crowd = Crowd(churn, loop)
         for client in range(churn.clients):
             crowd.come(client)

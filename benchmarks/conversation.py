@@ -49,9 +49,13 @@ class Conversation:
             raise ConnectionError("the other end has gone")
         return msgspec.json.decode(line, type=type_)
 
+    def fileno(self) -> int:
+        """The number of its socket."""
+        return self._connection.fileno()
+
     def has_spoken(self) -> bool:
         """Whether the other has said something, or gone."""
-        return bool(select.select([self._connection], [], [], 0)[0])
+        return bool(select.select([self], [], [], 0)[0])
 
     def close(self) -> None:
         """End it."""

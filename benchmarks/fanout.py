@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import tempfile
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from rich.console import Console
+
+from benchmarks.audience import Seen
 from benchmarks.contenders import (
     Certificate,
     Contender,
@@ -21,9 +24,10 @@ from benchmarks.contenders import (
 )
 from benchmarks.options import at_least, make_parser, max_clients
 from benchmarks.plots import draw_rounds
-from benchmarks.processes import run
+from benchmarks.processes import Process, run
 from benchmarks.report import choose, conclude, make_console, run_as_program, write
 from benchmarks.rounds import take_turns
+from benchmarks.steady import Steady
 from benchmarks.streams import (
     BUSY,
     COST,
@@ -35,6 +39,7 @@ from benchmarks.streams import (
     cpu_per_event,
     losses,
 )
+from benchmarks.sweeps import Axes, report_sweep
 from benchmarks.tables import render
 from benchmarks.transports import TRANSPORTS
 
@@ -46,6 +51,8 @@ subscriber that has each first (no later than that the server has read it); how 
 is; how many subscribers were not sent all; and how busy the processes were. Exits with 1 where
 trioproxy lost something.
 """
+
+SIZES = (1, 10, 100, 1_000, 10_000)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,30 +67,49 @@ def main(arguments: Sequence[str] | None = None) -> int:
         known = _contenders(options.transport, certificate)
         names = [name for name in options.target if name in known]
         contenders = choose(known, names, console)
-        streams = Streams(
-            readers=options.subscribers,
+        steady = partial(
+            Streams,
             generations=1,
-            rate=options.rate,
             settle=options.settle,
             seconds=options.seconds,
             mode="replay",
             transport=options.transport,
             authority=certificate.authority,
         )
-        cases = {
-            name: partial(streams.measure, contender, engine)
-            for name, contender in contenders.items()
-        }
-        results = take_turns(cases, options.rounds, console)
+        if options.sweep:
+            return _sweep(steady, contenders, engine, options, console)
+        streams = steady(readers=options.subscribers, rate=options.rate)
+        results = take_turns(streams.cases(contenders, engine), options.rounds, console)
     title = (
         f"{options.subscribers:,} subscribers of one generation at {options.rate:g} events/s, "
         f"over {options.transport}"
     )
     console.print(render(title, results.rounds, (COST, EVENTS, *DELAYS, *FIRSTS, LOST, *BUSY)))
-    written = [write("fanout", options, results)]
+    name = f"fanout-{options.transport}"
+    written = [write(name, options, results)]
     panels = {"server's CPU µs per event": cpu_per_event, "events late, p99 ms": DELAYS[1].figure}
-    written.append(draw_rounds(results.rounds, panels, title, options.output / "fanout.png"))
+    written.append(draw_rounds(results.rounds, panels, title, options.output / f"{name}.png"))
     return conclude(results, losses, written, console)
+
+
+def _sweep(
+    steady: Callable[..., Streams],
+    contenders: Mapping[str, Contender],
+    engine: Process,
+    options: Namespace,
+    console: Console,
+) -> int:
+    def cases_of(subscribers: int) -> Mapping[str, Callable[[int], Steady[Seen]]]:
+        streams = steady(readers=subscribers, rate=options.deliveries / subscribers)
+        return streams.cases(contenders, engine)
+
+    axes = Axes(
+        f"one generation, {options.deliveries:,.0f} deliveries/s over {options.transport}",
+        "subscribers",
+        "server's CPU µs per event",
+        cpu_per_event,
+    )
+    return report_sweep("fanout-sweep", SIZES, cases_of, axes, losses, options, console)
 
 
 def _contenders(transport: str, certificate: Certificate) -> Mapping[str, Contender]:
@@ -97,6 +123,14 @@ def parse(arguments: Sequence[str] | None) -> Namespace:
     parser = make_parser("fanout", DESCRIPTION, list(fan_outs()))
     parser.add_argument("--subscribers", type=at_least(int, 1), default=1000)
     parser.add_argument("--rate", type=at_least(float, 0.1), default=50.0, help="events per second")
+    parser.add_argument(
+        "--sweep",
+        action="store_true",
+        help=f"{', '.join(f'{size:,}' for size in SIZES)} subscribers, at as many deliveries/s",
+    )
+    parser.add_argument(
+        "--deliveries", type=at_least(float, 1), default=10_000.0, help="per second, of a sweep"
+    )
     parser.add_argument("--transport", choices=TRANSPORTS, default="http")
     options = parser.parse_args(arguments)
     if options.subscribers > (most := max_clients(1)):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 
 from benchmarks.audience import Seen
 from benchmarks.contenders import engine_itself, proxies
@@ -46,11 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with run(["simulate", "--bind", "127.0.0.1:0"]) as engine:
         known = {DIRECT: engine_itself(engine), **PROXIES}
         contenders = choose(known, [DIRECT, *options.target], console)
-        cases = {
-            name: partial(streams.measure, contender, engine)
-            for name, contender in contenders.items()
-        }
-        results = take_turns(cases, options.rounds, console)
+        results = take_turns(streams.cases(contenders, engine), options.rounds, console)
     title = f"{options.streams:,} streams of {options.rate:g} events/s, a call each"
     console.print(render(title, results.rounds, columns(results.rounds)))
     written = [write("latency", options, results)]

@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Protocol, Self, TypeVar
 
 READ_BYTES = 1 << 16
 SMALL_BUFFER = 4096
@@ -150,6 +150,12 @@ class StuckReader(Reader):
 T = TypeVar("T")
 
 
+class HasFileno(Protocol):
+    """What has a file descriptor."""
+
+    def fileno(self) -> int: ...
+
+
 class Loop:
     """Waits for many readers, and for moments: those of ``time.monotonic()``, in seconds.
 
@@ -182,6 +188,10 @@ class Loop:
             self._readers[number] = reader
             self._epoll.register(number, select.EPOLLOUT)
 
+    def wake_for(self, other: HasFileno) -> None:
+        """Take a step, so that it is asked what holds, when there is something to read there."""
+        self._epoll.register(other, select.EPOLLIN)
+
     def at(self, moment: float, action: Callable[[], None]) -> None:
         """Call the action at this moment, if the loop runs then, or as soon as it runs again."""
         heapq.heappush(self._actions, (moment, next(self._order), action))
@@ -199,7 +209,8 @@ class Loop:
                 continue
             wake = min(deadline, self._actions[0][0]) if self._actions else deadline
             for number, _ in self._epoll.poll(max(0.0, wake - time.monotonic())):
-                self._step(number, self._readers[number])
+                if reader := self._readers.get(number):
+                    self._step(number, reader)
         return holds
 
     def run_until_all(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -52,6 +54,14 @@ class Streams:
             ttft=arrival_seconds(self.readers),
             mode=self.mode,
         )
+
+    def cases(
+        self, contenders: Mapping[str, Contender], engine: Process
+    ) -> dict[str, Callable[[int], Steady[Seen]]]:
+        """A round of each contender, by name: given its number, it is measured."""
+        return {
+            name: partial(self.measure, contender, engine) for name, contender in contenders.items()
+        }
 
     def measure(self, contender: Contender, engine: Process, number: int) -> Steady[Seen]:
         """Start the contender, and let the readers read; one round.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Generic, TypeVar
 
 from rich import box
@@ -12,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.plots import draw_sweep
+from benchmarks.report import conclude, write
 from benchmarks.rounds import Results, take_turns
 from benchmarks.tables import NONE, median
 
@@ -28,17 +28,27 @@ class Axes(Generic[R]):
     value: Callable[[R], float | None]
 
 
-def sweep(
+def report_sweep(
+    name: str,
     sizes: Sequence[int],
     cases_of: Callable[[int], Mapping[str, Callable[[int], R]]],
-    rounds: int,
+    axes: Axes[R],
+    lost: Callable[[R], int],
+    options: Namespace,
     console: Console,
-) -> dict[int, Results[R]]:
-    """Take turns at each size; what is told of a size is told at once."""
-    swept: dict[int, Results[R]] = {}
-    for size in sizes:
-        swept[size] = take_turns(cases_of(size), rounds, console, label=f"{size:,}: ")
-    return swept
+) -> int:
+    """Take turns at each size, tell, and write; return the exit status: see
+    `benchmarks.report.conclude`."""
+    swept = {
+        size: take_turns(cases_of(size), options.rounds, console, label=f"{axes.size} {size:,}: ")
+        for size in sizes
+    }
+    console.print(render_sweep(swept, axes))
+    merged = merge(swept)
+    written = [write(name, options, merged)]
+    path = options.output / f"{name}.png"
+    written.append(draw_sweep(lines_of(swept, axes), axes.title, axes.size, axes.figure, path))
+    return conclude(merged, lost, written, console)
 
 
 def lines_of(swept: Mapping[int, Results[R]], axes: Axes[R]) -> dict[str, dict[int, float]]:
@@ -63,13 +73,8 @@ def render_sweep(swept: Mapping[int, Results[R]], axes: Axes[R]) -> Table:
     return table
 
 
-def draw(swept: Mapping[int, Results[R]], axes: Axes[R], path: Path) -> Path:
-    """The table as lines, in a PNG file."""
-    return draw_sweep(lines_of(swept, axes), axes.title, axes.size, axes.figure, path)
-
-
 def merge(swept: Mapping[int, Results[R]]) -> Results[R]:
-    """The rounds of all sizes, for the verdict."""
+    """The rounds of all sizes, one size after the other."""
     merged = Results[R]()
     for size, results in swept.items():
         for name, rounds in results.rounds.items():
