@@ -95,7 +95,7 @@ def attend(audience: Audience, harness: Conversation) -> None:
         else:
             loop.wake_for(harness)
             loop.run(harness.has_spoken, deadline)
-        window = harness.hear(Window, audience.limit_seconds)
+        window = harness.hear(Window, seconds=audience.limit_seconds)
     harness.say(_evaluate(audience, readers, window))
 
 

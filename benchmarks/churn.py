@@ -132,6 +132,6 @@ def act(churn: Churn, harness: Conversation) -> None:
         loop.run(lambda: len(crowd.served) == churn.clients, time.monotonic() + READY_SECONDS)
         harness.say(Ready(len(crowd.served)))
         loop.run(harness.has_spoken, time.monotonic() + churn.seconds)
-        window = harness.hear(Window, churn.seconds)
+        window = harness.hear(Window, seconds=churn.seconds)
     inside = [seconds for at, seconds in crowd.answers if window.opened <= at < window.closed]
     harness.say(Answered(answers=len(inside), failed=crowd.failed, seconds=percentiles(inside)))

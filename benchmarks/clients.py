@@ -30,7 +30,7 @@ def main() -> None:
 
 def serve(harness: Conversation) -> None:
     """Do what the harness says first."""
-    task = harness.hear(Audience | Churn)
+    task = harness.hear(Audience, Churn)
     if isinstance(task, Audience):
         attend(task, harness)
     else:

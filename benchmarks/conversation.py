@@ -6,7 +6,7 @@ import select
 import socket
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import TypeVar, Union
 
 import msgspec
 
@@ -40,14 +40,14 @@ class Conversation:
         """Send a message. Raises :exc:`OSError` where the other has gone."""
         self._connection.sendall(msgspec.json.encode(message) + b"\n")
 
-    def hear(self, type_: type[T], seconds: float | None = None) -> T:
-        """Wait for a message of this type. Raises :exc:`TimeoutError` after so
+    def hear(self, *types: type[T], seconds: float | None = None) -> T:
+        """Wait for a message of one of these types. Raises :exc:`TimeoutError` after so
         many seconds, and :exc:`ConnectionError` where the other has gone."""
         self._connection.settimeout(seconds)
         line = self._file.readline()
         if not line:
             raise ConnectionError("the other end has gone")
-        return msgspec.json.decode(line, type=type_)
+        return msgspec.json.decode(line, type=Union[types])  # noqa: UP007 - of any number
 
     def fileno(self) -> int:
         """The number of its socket."""

@@ -26,12 +26,14 @@ class CountingReader(Reader):
     Attributes:
         stamps: for each read that brought events, the ``time.time_ns()`` and, after it, how many
             had come by then.
+        bytes: how many came.
         enough: with how many events the answer is whole.
     """
 
     def __init__(self, asking: bytes, enough: int) -> None:
         super().__init__(asking)
         self.stamps = array("q")
+        self.bytes = 0
         self.enough = enough
 
     def read(self, max_bytes: int = READ_BYTES) -> None:
@@ -48,6 +50,7 @@ class CountingReader(Reader):
 
     def count(self, data: bytes) -> None:
         """Take in what was read, and leave if that was all."""
+        self.bytes += len(data)
         data = self._tail + data
         self._tail = data[1 - len(MARKER) :]  # too short to be counted again
         if events := data.count(MARKER):

@@ -109,7 +109,7 @@ def _sweep(
         "server's CPU µs per event",
         cpu_per_event,
     )
-    return report_sweep("fanout-sweep", SIZES, cases_of, axes, losses, options, console)
+    return report_sweep("fanout-sweep", SIZES, cases_of, [axes], losses, options, console)
 
 
 def _contenders(transport: str, certificate: Certificate) -> Mapping[str, Contender]:

@@ -62,27 +62,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 PROXIES = proxies("trioproxy", "starlette", "nginx")
 
 
-def _percentile(values: Callable[[Round], list[float]], percent: int) -> Callable[[Round], float]:
-    return lambda round_: values(round_)[percent] * MILLI
+def _late(percent: int) -> Callable[[Round], float]:
+    return lambda round_: round_.seen.delays[percent] * MILLI
+
+
+def _added(percent: int, direct: float) -> Callable[[Round], float]:
+    return lambda round_: _late(percent)(round_) - direct
+
+
+def _gap(percent: int) -> Callable[[Round], float]:
+    return lambda round_: round_.seen.gaps[percent] * MILLI
 
 
 def columns(rounds: Mapping[str, Sequence[Round]]) -> list[Column[Round]]:
-    """The columns of the table, for what is added is added to the rounds of the engine itself."""
+    """The columns of the table. What is added, is added to the median over the rounds in which the
+    engine itself was asked."""
     shown: list[Column[Round]] = []
     for percent in (50, 99):
-        late = _percentile(lambda round_: round_.seen.delays, percent)
-        direct = median(rounds.get(DIRECT, ()), late) or 0.0
-        shown += (
-            Column(f"late p{percent}, ms", late),
-            Column(
-                f"added p{percent}, ms",
-                lambda round_, late=late, direct=direct: late(round_) - direct,
-            ),
-        )
-    shown += (
-        Column(f"gap p{percent}, ms", _percentile(lambda round_: round_.seen.gaps, percent))
-        for percent in (1, 50, 99)
-    )
+        late = _late(percent)
+        shown.append(Column(f"late p{percent}, ms", late))
+        if (direct := median(rounds.get(DIRECT, ()), late)) is not None:
+            shown.append(Column(f"added p{percent}, ms", _added(percent, direct)))
+    shown += (Column(f"gap p{percent}, ms", _gap(percent)) for percent in (1, 50, 99))
     return [*shown, LOST, *BUSY]
 
 

@@ -70,7 +70,7 @@ def _sweep(
         "proxy's CPU µs per event",
         cpu_per_event,
     )
-    return report_sweep("passthrough-sweep", SIZES, cases_of, axes, losses, options, console)
+    return report_sweep("passthrough-sweep", SIZES, cases_of, [axes], losses, options, console)
 
 
 def parse(arguments: Sequence[str] | None) -> Namespace:

@@ -19,6 +19,8 @@ COLORS = {
     "nchan": "#cc79a7",
     "loop": "#000000",
     "direct": "#000000",
+    "quiet": "#e69f00",
+    "joined": "#0072b2",
     "replay": "#0072b2",
     "live": "#56b4e9",
     "private": "#d55e00",
@@ -57,19 +59,22 @@ def draw_rounds(
 
 
 def draw_sweep(
-    lines: Mapping[str, Mapping[float, float]], title: str, x: str, y: str, path: Path
+    panels: Mapping[str, Mapping[str, Mapping[int, float]]], title: str, x: str, path: Path
 ) -> Path:
-    """A line for each contender, over an axis of sizes, both logarithmic."""
-    figure = Figure(figsize=(7, 4), layout="constrained")
+    """A panel for each figure: a line for each contender, over an axis of sizes, both
+    logarithmic."""
+    figure = Figure(figsize=(1 + 5 * len(panels), 4), layout="constrained")
     figure.suptitle(title, x=0.01, ha="left", fontsize=10)
-    axes = figure.subplots()
-    for name, points in lines.items():
-        axes.plot(list(points), list(points.values()), "o-", color=COLORS[name], label=name)
-    axes.set(xlabel=x, ylabel=y, xscale="log", yscale="log")
-    axes.xaxis.set_major_formatter("{x:,g}")
-    axes.yaxis.set_major_formatter("{x:,g}")
-    axes.legend(frameon=False)
-    _tidy(axes, "both")
+    for axes, (label, lines) in zip(
+        figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
+    ):
+        for name, points in lines.items():
+            axes.plot(list(points), list(points.values()), "o-", color=COLORS[name], label=name)
+        axes.set(xlabel=x, ylabel=label, xscale="log", yscale="log")
+        axes.xaxis.set_major_formatter("{x:,g}")
+        axes.yaxis.set_major_formatter("{x:,g}")
+        axes.legend(frameon=False)
+        _tidy(axes, "both")
     return _save(figure, path)
 
 

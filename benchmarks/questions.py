@@ -19,6 +19,10 @@ def arrival_seconds(readers: int) -> float:
     return MIN_ARRIVAL_SECONDS + readers * ARRIVAL_SECONDS
 
 
+Mode = Literal["replay", "live", "private"]
+"""How a proxy that can is to share a call."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Question:
     """What an answer is to be.
@@ -26,7 +30,6 @@ class Question:
     Attributes:
         prompt: what the engine's text is a function of; who shares asks the same.
         tokens, rate, ttft: how many come, how many per second, and the seconds before the first.
-        mode: how a proxy that can is to share it.
         stalls: after half of the tokens the engine is silent.
     """
 
@@ -34,7 +37,7 @@ class Question:
     tokens: int
     rate: float
     ttft: float
-    mode: Literal["replay", "live", "private"]
+    mode: Mode
     stalls: bool = False
 
     @property

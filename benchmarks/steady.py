@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -44,9 +44,11 @@ def watch(
     *,
     settle: float,
     seconds: float,
+    during: Callable[[float], None] = time.sleep,
 ) -> Steady[S]:
     """Let a process of clients do the task, and look at the servers, of which the first is the one
     that is measured, in a window: ``settle`` seconds after all clients are there, ``seconds`` long.
+    What is done ``during`` it is told how long that is, and takes as long.
 
     Raises :exc:`OSError` where the clients' process does not answer in the time that it has.
     """
@@ -54,18 +56,18 @@ def watch(
         processes = {**servers, "clients": clients}
         limit = task.limit_seconds if isinstance(task, Audience) else READY_SECONDS
         conversation.say(task)
-        ready = conversation.hear(Ready, limit + FINDING_SECONDS).clients
+        ready = conversation.hear(Ready, seconds=limit + FINDING_SECONDS).clients
         time.sleep(settle)
         opened = time.time_ns()
         before = _cpu_seconds(processes)
-        time.sleep(seconds)
+        during(seconds)
         closed = time.time_ns()
         cpu_seconds = {
             name: after - before[name] for name, after in _cpu_seconds(processes).items()
         }
         rss_bytes = next(iter(servers.values())).rss_bytes()
         conversation.say(Window(opened, closed))
-        seen = conversation.hear(type_, limit + FINDING_SECONDS)
+        seen = conversation.hear(type_, seconds=limit + FINDING_SECONDS)
     return Steady(
         ready=ready,
         seconds=(closed - opened) / 1e9,

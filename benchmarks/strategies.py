@@ -6,8 +6,8 @@ python -m benchmarks.strategies [--subscribers 200] [--rate 50] …
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from benchmarks.audience import Seen
@@ -15,6 +15,7 @@ from benchmarks.contenders import proxies
 from benchmarks.options import at_least, make_parser, max_clients
 from benchmarks.plots import draw_rounds
 from benchmarks.processes import Process, run
+from benchmarks.questions import Mode
 from benchmarks.report import conclude, make_console, run_as_program, write
 from benchmarks.rounds import take_turns
 from benchmarks.sampling import fetch_json
@@ -30,7 +31,7 @@ generation when it is there, and miss what was before; so they are held to nothi
 Exits with 1 where something was lost.
 """
 CONTENDER = proxies("trioproxy")["trioproxy"]
-MODES = ("live", "replay", "private")
+MODES: tuple[Mode, ...] = ("live", "replay", "private")
 MIB = 2.0**20
 
 
@@ -52,16 +53,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     title = f"{options.subscribers:,} subscribers of one request, {options.rate:g} events/s"
     console.print(render(title, results.rounds, COLUMNS, reference="replay"))
     written = [write("strategies", options, results)]
-    panels = {
+    panels: dict[str, Callable[[Round], float]] = {
         "CPU µs per event": lambda round_: cpu_per_event(round_.steady),
         "MiB held": lambda round_: round_.steady.rss_bytes / MIB,
-        "calls at the engine": lambda round_: float(round_.calls),
+        "calls at the engine": lambda round_: round_.calls,
     }
     written.append(draw_rounds(results.rounds, panels, title, options.output / "strategies.png"))
     return conclude(results, lambda round_: round_.steady.seen.lost, written, console, judged=MODES)
 
 
-def measure(mode: str, engine: Process, options: Namespace, number: int) -> Round:
+def measure(mode: Mode, engine: Process, options: Namespace, number: int) -> Round:
     """Start trioproxy, and let the subscribers read in this mode; one round. Raises as
     `Streams.measure`."""
     streams = Streams(
@@ -78,7 +79,12 @@ def measure(mode: str, engine: Process, options: Namespace, number: int) -> Roun
 
 
 def _of_steady(column: Column[Steady[Seen]]) -> Column[Round]:
-    return replace(column, figure=lambda round_: column.figure(round_.steady))
+    return Column(
+        column.title,
+        lambda round_: column.figure(round_.steady),
+        column.format,
+        column.is_compared,
+    )
 
 
 COLUMNS = (

@@ -6,12 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 from benchmarks.audience import Audience, Seen
 from benchmarks.contenders import Contender
 from benchmarks.processes import Process
-from benchmarks.questions import Question, arrival_seconds
+from benchmarks.questions import Mode, Question, arrival_seconds
 from benchmarks.steady import Steady, watch
 from benchmarks.tables import Column
 
@@ -40,7 +39,7 @@ class Streams:
     rate: float
     settle: float
     seconds: float
-    mode: Literal["replay", "live", "private"]
+    mode: Mode
     transport: str = "http"
     authority: Path | None = None
 

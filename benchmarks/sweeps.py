@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Generic, TypeVar
 
 from rich import box
@@ -13,7 +15,7 @@ from rich.table import Table
 from benchmarks.plots import draw_sweep
 from benchmarks.report import conclude, write
 from benchmarks.rounds import Results, take_turns
-from benchmarks.tables import NONE, median
+from benchmarks.tables import NONE, REFERENCE, median
 
 R = TypeVar("R")
 
@@ -32,23 +34,27 @@ def report_sweep(
     name: str,
     sizes: Sequence[int],
     cases_of: Callable[[int], Mapping[str, Callable[[int], R]]],
-    axes: Axes[R],
+    panels: Sequence[Axes[R]],
     lost: Callable[[R], int],
     options: Namespace,
     console: Console,
+    *,
+    judged: Sequence[str] = (REFERENCE,),
 ) -> int:
     """Take turns at each size, tell, and write; return the exit status: see
     `benchmarks.report.conclude`."""
     swept = {
-        size: take_turns(cases_of(size), options.rounds, console, label=f"{axes.size} {size:,}: ")
+        size: take_turns(
+            cases_of(size), options.rounds, console, label=f"{size:,} {panels[0].size}, "
+        )
         for size in sizes
     }
-    console.print(render_sweep(swept, axes))
+    for axes in panels:
+        console.print(render_sweep(swept, axes), "")
     merged = merge(swept)
     written = [write(name, options, merged)]
-    path = options.output / f"{name}.png"
-    written.append(draw_sweep(lines_of(swept, axes), axes.title, axes.size, axes.figure, path))
-    return conclude(merged, lost, written, console)
+    written.append(draw_sweeps(swept, panels, options.output / f"{name}.png"))
+    return conclude(merged, lost, written, console, judged=judged)
 
 
 def lines_of(swept: Mapping[int, Results[R]], axes: Axes[R]) -> dict[str, dict[int, float]]:
@@ -71,6 +77,12 @@ def render_sweep(swept: Mapping[int, Results[R]], axes: Axes[R]) -> Table:
     for name, points in lines_of(swept, axes).items():
         table.add_row(name, *(f"{points[size]:,.2f}" if size in points else NONE for size in swept))
     return table
+
+
+def draw_sweeps(swept: Mapping[int, Results[R]], panels: Sequence[Axes[R]], path: Path) -> Path:
+    """The tables as lines, in a PNG file."""
+    lines = {axes.figure: lines_of(swept, axes) for axes in panels}
+    return draw_sweep(lines, panels[0].title, panels[0].size, path)
 
 
 def merge(swept: Mapping[int, Results[R]]) -> Results[R]:

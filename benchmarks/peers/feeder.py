@@ -21,15 +21,14 @@ TAKEN = (200, 201, 202)
 """What nchan answers, by whether somebody has read the message or the one before."""
 
 
-def main(
-    engine_url: str, publisher_url: str, prompt: str, tokens: int, rate: str, ttft: str
-) -> None:
+def main() -> None:
     """Publish the answer; then wait. Raises :exc:`ConnectionError` where it is not taken."""
+    engine_url, publisher_url, prompt, tokens, rate, ttft = sys.argv[1:]
     publisher = urlsplit(publisher_url)
     target = HTTPConnection(publisher.netloc)
     engine = HTTPConnection(urlsplit(engine_url).netloc)
     headers = {"Content-Type": "application/json", "x-sim-rate": rate, "x-sim-ttft": ttft}
-    body = json.dumps(chat_body(prompt, tokens))
+    body = json.dumps(chat_body(prompt, int(tokens)))
     engine.request("POST", "/v1/chat/completions", body, headers)
     print(f"feeding {publisher_url}", flush=True)
     path = f"{publisher.path}?{publisher.query}"
@@ -44,4 +43,4 @@ def main(
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:4], int(sys.argv[4]), *sys.argv[5:])
+    main()

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from functools import partial
 from typing import cast
 
@@ -100,10 +100,11 @@ def render(generation_id: str, event: Event) -> bytes:
     return encode(Message(event.name, event.data), f"{generation_id}:{event.seq}".encode())
 
 
-async def main(engine_url: str, certfile: str | None = None, keyfile: str | None = None) -> None:
+async def main(engine_url: str, certificate: Sequence[str]) -> None:
     """Serve on a free port of 127.0.0.1, printed as the first line, until the process is ended."""
     config = Config()
-    config.certfile, config.keyfile = certfile, keyfile
+    if certificate:
+        config.certfile, config.keyfile = certificate
     config.alpn_protocols = ["http/1.1"]
     config.bind = ["127.0.0.1:0"]
     config.backlog = BACKLOG
@@ -126,4 +127,4 @@ async def main(engine_url: str, certfile: str | None = None, keyfile: str | None
 
 
 if __name__ == "__main__":
-    trio.run(main, *sys.argv[1:])
+    trio.run(main, sys.argv[1], sys.argv[2:])
