@@ -69,11 +69,15 @@ def draw_sweep(
         figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
     ):
         for name, points in lines.items():
-            axes.plot(list(points), list(points.values()), "o-", color=COLORS[name], label=name)
-        axes.set(xlabel=x, ylabel=label, xscale="log", yscale="log")
+            # What is too little to be measured has no place on a logarithmic axis.
+            shown = {size: value for size, value in points.items() if value > 0}
+            if shown:
+                axes.loglog(list(shown), list(shown.values()), "o-", color=COLORS[name], label=name)
+        axes.set(xlabel=x, ylabel=label)
         axes.xaxis.set_major_formatter("{x:,g}")
         axes.yaxis.set_major_formatter("{x:,g}")
-        axes.legend(frameon=False)
+        if axes.lines:
+            axes.legend(frameon=False)
         _tidy(axes, "both")
     return _save(figure, path)
 

@@ -9,7 +9,7 @@ from typing import Literal
 from benchmarks.readers import request
 from benchmarks.transports import websocket_request
 
-MIN_ARRIVAL_SECONDS = 0.5
+MIN_ARRIVAL_SECONDS = 0.25
 ARRIVAL_SECONDS = 0.003
 """Per reader. The engine thinks so long before it generates, so that all are there when it does."""
 

@@ -14,7 +14,7 @@ from benchmarks.questions import Mode, Question, arrival_seconds
 from benchmarks.steady import Steady, watch
 from benchmarks.tables import Column
 
-SPARE_SECONDS = 1.0
+SPARE_SECONDS = 0.5
 READER_SECONDS = 0.001
 """Per reader. Answers are so much longer than the window and what is before it, for readers may
 come later than they should."""
