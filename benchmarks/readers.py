@@ -69,7 +69,7 @@ class Reader:
 
     def __init__(self, asking: bytes) -> None:
         self.pieces: list[tuple[int, bytes]] = []
-        self.events = 0
+        self.events: int = 0
         self.has_asked = False
         self.has_ended = False
         self.left_at: int | None = None

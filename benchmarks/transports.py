@@ -38,15 +38,16 @@ class TlsReader(CountingReader):
     def __init__(self, asking: bytes, enough: int, context: ssl.SSLContext) -> None:
         super().__init__(asking, enough)
         self._context = context
+        self._tls: ssl.SSLSocket | None = None
 
     def ask(self) -> None:
         """Go on with the handshake; send the request as soon as it is over."""
         try:
-            if not isinstance(self._socket, ssl.SSLSocket):
-                self._socket = self._context.wrap_socket(
+            if self._tls is None:
+                self._socket = self._tls = self._context.wrap_socket(
                     self._socket, do_handshake_on_connect=False, server_hostname="localhost"
                 )
-            self._socket.do_handshake()
+            self._tls.do_handshake()
         except ssl.SSLWantReadError:
             return
         except OSError as error:
@@ -56,7 +57,6 @@ class TlsReader(CountingReader):
 
     def read(self, max_bytes: int = READ_BYTES) -> None:
         """Count what has come; the kernel does not tell of what is left in the TLS layer."""
-        assert isinstance(self._socket, ssl.SSLSocket)
         while not self.is_done:
             try:
                 data = self._socket.recv(max_bytes)
