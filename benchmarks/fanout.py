@@ -66,6 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         certificate = make_certificate(Path(directory))
         known = _contenders(options.transport, certificate)
         names = [name for name in options.target if name in known]
+        for name in set(options.target).difference(names):
+            console.print(f"{name} is not measured: it is not had over {options.transport}")
         contenders = choose(known, names, console)
         steady = partial(
             Streams,
@@ -109,7 +111,8 @@ def _sweep(
         "server's CPU µs per event",
         cpu_per_event,
     )
-    return report_sweep("fanout-sweep", SIZES, cases_of, [axes], losses, options, console)
+    sizes = [size for size in SIZES if size <= max_clients(1)]
+    return report_sweep("fanout-sweep", sizes, cases_of, [axes], losses, options, console)
 
 
 def _contenders(transport: str, certificate: Certificate) -> Mapping[str, Contender]:
@@ -126,7 +129,8 @@ def parse(arguments: Sequence[str] | None) -> Namespace:
     parser.add_argument(
         "--sweep",
         action="store_true",
-        help=f"{', '.join(f'{size:,}' for size in SIZES)} subscribers, at as many deliveries/s",
+        help=f"{', '.join(f'{size:,}' for size in SIZES)} subscribers (as many as fit "
+        "here), at the same deliveries per second",
     )
     parser.add_argument(
         "--deliveries", type=at_least(float, 1), default=10_000.0, help="per second, of a sweep"

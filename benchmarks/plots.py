@@ -76,6 +76,7 @@ def draw_sweep(
         axes.set(xlabel=x, ylabel=label)
         axes.xaxis.set_major_formatter("{x:,g}")
         axes.yaxis.set_major_formatter("{x:,g}")
+        axes.yaxis.set_minor_formatter("{x:,g}")
         if axes.lines:
             axes.legend(frameon=False)
         _tidy(axes, "both")

@@ -2,14 +2,18 @@
 
 import io
 import json
+import signal
 from argparse import Namespace
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from benchmarks.contenders import Contender
 from benchmarks.options import at_least, names
-from benchmarks.report import conclude
+from benchmarks.processes import Process
+from benchmarks.report import choose, conclude, run_as_program
 from benchmarks.rounds import Results, take_turns
 from benchmarks.sweeps import Axes, lines_of, report_sweep
 from benchmarks.tables import Column, median, render
@@ -115,3 +119,34 @@ def test_names_are_all_or_some_each_once() -> None:
     assert read("c,a,c") == ["c", "a"]
     with pytest.raises(Exception, match="unknown: d"):
         read("a,d")
+
+
+def test_sigterm_ends_a_benchmark_as_ctrl_c_does() -> None:
+    def be_ended() -> int:
+        signal.raise_signal(signal.SIGTERM)
+        return 0
+
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as exit_:
+            run_as_program(be_ended)
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+
+    assert exit_.value.code == 130
+
+
+def test_contenders_that_cannot_run_are_told_and_left_out(console: Console) -> None:
+    absent = Contender(name="absent", missing=lambda: "not installed", launch=nothing)
+    present = Contender(name="present", missing=lambda: None, launch=nothing)
+    contenders = {"absent": absent, "present": present}
+
+    assert choose(contenders, ["absent", "present"], console) == {"present": present}
+    assert "absent is not measured: not installed" in console.export_text()
+    with pytest.raises(SystemExit) as exit_:
+        choose(contenders, ["absent"], console)
+    assert exit_.value.code == 2
+
+
+def nothing(engine_url: str) -> AbstractContextManager[Process]:
+    raise AssertionError("it is not launched here")
