@@ -18,7 +18,7 @@ from benchmarks.processes import Process, run
 from benchmarks.readers import request
 from benchmarks.report import choose, conclude, make_console, run_as_program, write
 from benchmarks.rounds import take_turns
-from benchmarks.steady import Steady, watch
+from benchmarks.steady import BUSY, Steady, watch
 from benchmarks.tables import Column, render
 
 DESCRIPTION = """
@@ -93,17 +93,13 @@ def streams_per_second(round_: Round) -> float:
     return round_.seen.answers / round_.seconds
 
 
-def _busy(name: str) -> Column[Round]:
-    return Column(f"{name} CPU", lambda round_: round_.cpu_seconds[name] / round_.seconds, ".0%")
-
-
 COLUMNS = (
     Column("CPU µs/stream", cpu_per_stream, ",.0f", is_compared=True),
     Column("streams/s", streams_per_second, ",.0f", is_compared=True),
     Column[Round]("p50, ms", lambda round_: round_.seen.seconds[50] * MILLI),
     Column[Round]("p99", lambda round_: round_.seen.seconds[99] * MILLI),
     Column[Round]("failed", lambda round_: round_.seen.failed, ",.0f"),
-    *map(_busy, ("server", "engine", "clients")),
+    *BUSY,
 )
 
 

@@ -27,9 +27,8 @@ from benchmarks.plots import draw_rounds
 from benchmarks.processes import Process, run
 from benchmarks.report import choose, conclude, make_console, run_as_program, write
 from benchmarks.rounds import take_turns
-from benchmarks.steady import Steady
+from benchmarks.steady import BUSY, Steady
 from benchmarks.streams import (
-    BUSY,
     COST,
     DELAYS,
     EVENTS,

@@ -15,8 +15,8 @@ from benchmarks.plots import draw_distributions
 from benchmarks.processes import run
 from benchmarks.report import choose, conclude, make_console, run_as_program, write
 from benchmarks.rounds import take_turns
-from benchmarks.steady import Steady
-from benchmarks.streams import BUSY, LOST, MILLI, Streams, losses
+from benchmarks.steady import BUSY, Steady
+from benchmarks.streams import LOST, MILLI, Streams, losses
 from benchmarks.tables import Column, median, render
 
 DESCRIPTION = """

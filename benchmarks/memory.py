@@ -18,7 +18,7 @@ from benchmarks.processes import Process, run
 from benchmarks.questions import Question, arrival_seconds
 from benchmarks.report import choose, conclude, make_console, run_as_program, write
 from benchmarks.rounds import take_turns
-from benchmarks.steady import Steady, watch
+from benchmarks.steady import Steady, share_of_core, watch
 from benchmarks.tables import Column, render
 
 DESCRIPTION = """
@@ -124,11 +124,7 @@ COLUMNS = (
     Column("KiB/subscriber", kib_each, ",.1f", is_compared=True),
     Column[Round]("MiB before", lambda round_: round_.before_bytes / KIB**2, ",.1f"),
     Column[Round]("MiB held", lambda round_: round_.held_bytes / KIB**2, ",.1f"),
-    Column[Round](
-        "idle CPU",
-        lambda round_: round_.steady.cpu_seconds["server"] / round_.steady.seconds,
-        ".1%",
-    ),
+    Column[Round]("idle CPU", lambda round_: share_of_core("server")(round_.steady), ".1%"),
     Column[Round]("unserved", lambda round_: round_.unserved, ",.0f"),
 )
 

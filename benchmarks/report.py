@@ -80,10 +80,13 @@ def conclude(
     judged: Sequence[str] = (REFERENCE,),
 ) -> int:
     """Tell what failed and what was written; return 1 if one of those that are judged lost
-    something or had a round that came to nothing, else 0."""
+    something or had a round that came to nothing, 130 if it was interrupted, else 0."""
     for failure in results.failures:
         console.print(f"[red]{failure}[/red]")
     console.print(f"written to {', '.join(map(str, written))}", soft_wrap=True)
+    if results.was_interrupted:
+        console.print("interrupted")
+        return INTERRUPTED
     own = [round_ for name in judged for round_ in results.rounds.get(name, ())]
     failed = any(failure.startswith(tuple(judged)) for failure in results.failures)
     return int(failed or any(map(lost, own)))

@@ -16,10 +16,12 @@ R = TypeVar("R")
 
 @dataclass
 class Results(Generic[R]):
-    """All rounds of all cases, by name, and why others came to nothing."""
+    """All rounds of all cases, by name, why others came to nothing, and whether it all was cut
+    short."""
 
     rounds: dict[str, list[R]] = field(default_factory=dict[str, list[R]])
     failures: list[str] = field(default_factory=list[str])
+    was_interrupted: bool = False
 
 
 def take_turns(
@@ -29,7 +31,8 @@ def take_turns(
     under the label.
 
     A round in which a server or the clients do not answer, or end by themselves, comes to nothing,
-    and that is told in the results.
+    and that is told in the results. An interruption ends it after the rounds that were measured;
+    :exc:`KeyboardInterrupt` is raised where there are none.
     """
     results = Results[R]()
     turns: Sequence[tuple[int, str]] = list(product(range(rounds), cases))
@@ -41,6 +44,11 @@ def take_turns(
                 results.rounds.setdefault(name, []).append(cases[name](number))
             except (OSError, HTTPException, RuntimeError) as error:
                 results.failures.append(f"{name}, round {number + 1}: {error}")
+            except KeyboardInterrupt:
+                if not any(results.rounds.values()):
+                    raise
+                results.was_interrupted = True
+                break
             progress.advance(task)
     return results
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from benchmarks.audience import Audience, Seen
 from benchmarks.churn import READY_SECONDS, Answered, Churn
 from benchmarks.conversation import Ready, Window, talk_to
 from benchmarks.processes import Process, run
+from benchmarks.tables import Column
 
 FINDING_SECONDS = 120.0
 """What clients may take to work out what they saw."""
@@ -75,6 +76,17 @@ def watch(
         rss_bytes=rss_bytes,
         seen=seen,
     )
+
+
+def share_of_core(name: str) -> Callable[[Steady[Any]], float]:
+    """How busy one of the processes was: 1 is a core."""
+    return lambda round_: round_.cpu_seconds[name] / round_.seconds
+
+
+BUSY = tuple(
+    Column(f"{name} CPU", share_of_core(name), ".0%") for name in ("server", "engine", "clients")
+)
+"""Columns of a table; a process that is near 100% is the one that was measured."""
 
 
 def _cpu_seconds(processes: Mapping[str, Process]) -> dict[str, float]:

@@ -108,14 +108,6 @@ def _at(values: list[float], percent: int) -> float | None:
     return values[percent] * MILLI if values else None
 
 
-def _cpu_share(name: str) -> Column[Steady[Seen]]:
-    return Column(
-        f"{name} CPU",
-        lambda round_: round_.cpu_seconds[name] / round_.seconds,
-        ".0%",
-    )
-
-
 COST = Column("CPU µs/event", cpu_per_event, ",.2f", is_compared=True)
 EVENTS = Column[Steady[Seen]](
     "events/s", lambda round_: round_.seen.events / round_.seconds, ",.0f"
@@ -129,7 +121,5 @@ FIRSTS = (
     Column[Steady[Seen]]("last token, ms", lambda round_: round_.seen.last_late * MILLI),
 )
 LOST = Column[Steady[Seen]]("lost", losses, ",.0f")
-BUSY = tuple(map(_cpu_share, ("server", "engine", "clients")))
 """A table of steady streams is made of these. Who is late, is so against the engine's schedule; at
-the reader that has a token first it is so late as the server read it, at most. A process that is
-near 100% is the one that was measured."""
+the reader that has a token first it is so late as the server read it, at most."""

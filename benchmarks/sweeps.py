@@ -43,12 +43,17 @@ def report_sweep(
 ) -> int:
     """Take turns at each size, tell, and write; return the exit status: see
     `benchmarks.report.conclude`."""
-    swept = {
-        size: take_turns(
-            cases_of(size), options.rounds, console, label=f"{size:,} {panels[0].size}, "
-        )
-        for size in sizes
-    }
+    swept: dict[int, Results[R]] = {}
+    for size in sizes:
+        label = f"{size:,} {panels[0].size}, "
+        try:
+            swept[size] = take_turns(cases_of(size), options.rounds, console, label=label)
+        except KeyboardInterrupt:
+            if not swept:
+                raise
+            swept[size] = Results(was_interrupted=True)
+        if swept[size].was_interrupted:
+            break
     for axes in panels:
         console.print(render_sweep(swept, axes), "")
     merged = merge(swept)
@@ -92,4 +97,5 @@ def merge(swept: Mapping[int, Results[R]]) -> Results[R]:
         for name, rounds in results.rounds.items():
             merged.rounds.setdefault(name, []).extend(rounds)
         merged.failures += [f"{failure} (at {size:,})" for failure in results.failures]
+        merged.was_interrupted |= results.was_interrupted
     return merged

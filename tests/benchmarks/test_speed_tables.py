@@ -4,6 +4,7 @@ import io
 import json
 import signal
 from argparse import Namespace
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -150,3 +151,42 @@ def test_contenders_that_cannot_run_are_told_and_left_out(console: Console) -> N
 
 def nothing(engine_url: str) -> AbstractContextManager[Process]:
     raise AssertionError("it is not launched here")
+
+
+def interrupt_at(last: int) -> Callable[[int], int]:
+    def measure(number: int) -> int:
+        if number == last:
+            raise KeyboardInterrupt
+        return number
+
+    return measure
+
+
+def test_what_was_measured_before_an_interruption_is_told(console: Console) -> None:
+    results = take_turns({"trioproxy": interrupt_at(1)}, 3, console)
+
+    assert results.rounds == {"trioproxy": [0]}
+    assert conclude(results, lambda lost: lost, [], console) == 130
+
+
+def test_an_interruption_before_anything_was_measured_is_one(console: Console) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        take_turns({"trioproxy": interrupt_at(0)}, 3, console)
+
+
+def test_a_sweep_tells_the_sizes_before_an_interruption(tmp_path: Path, console: Console) -> None:
+    axes = Axes[int]("title", "readers", "cost", lambda value: value + 1)
+    options = Namespace(rounds=1, output=tmp_path)
+
+    status = report_sweep(
+        "cut",
+        [1, 10, 100],
+        lambda size: {"loop": interrupt_at(0 if size == 10 else 1)},
+        [axes],
+        lambda value: 0,
+        options,
+        console,
+    )
+
+    assert status == 130
+    assert json.loads((tmp_path / "cut.json").read_bytes())["rounds"] == {"loop": [0]}
