@@ -111,7 +111,9 @@ def _sweep(
         cpu_per_event,
     )
     sizes = [size for size in SIZES if size <= max_clients(1)]
-    return report_sweep("fanout-sweep", sizes, cases_of, [axes], losses, options, console)
+    return report_sweep(
+        f"fanout-{options.transport}-sweep", sizes, cases_of, [axes], losses, options, console
+    )
 
 
 def _contenders(transport: str, certificate: Certificate) -> Mapping[str, Contender]:
