@@ -92,7 +92,7 @@ def run(
         assert child.stdout is not None
         with child.stdout:
             line = child.stdout.readline().decode()
-            address = re.search(r"http://([^:]+):(\d+)", line)
+            address = re.search(r"https?://([^:]+):(\d+)", line)
             if address is None:
                 raise RuntimeError(f"{' '.join(argv)} announced {line!r}, which is no address")
             yield Process(child.pid, address[1], int(address[2]))

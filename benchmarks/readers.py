@@ -13,9 +13,10 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self, TypeVar
 
 READ_BYTES = 1 << 16
 SMALL_BUFFER = 4096
@@ -24,20 +25,30 @@ LAST_CHUNK = b"0\r\n\r\n"
 NO_LINGER = struct.pack("ii", 1, 0)  # struct linger (socket(7)): on, for 0 seconds
 
 
-def request(prompt: str, tokens: int, headers: Mapping[str, str] | None = None) -> bytes:
-    """A streamed chat completion, after which the server is to close."""
-    body = json.dumps(
-        {
-            "model": "simulated",
-            "messages": [{"role": "user", "content": prompt}],
-            "max_tokens": tokens,
-            "stream": True,
-        }
-    ).encode()
+def chat_body(prompt: str, tokens: int) -> dict[str, object]:
+    """What a request for a streamed chat completion has in its body."""
+    return {
+        "model": "simulated",
+        "messages": [{"role": "user", "content": prompt}],
+        "max_tokens": tokens,
+        "stream": True,
+    }
+
+
+def request(
+    prompt: str,
+    tokens: int,
+    headers: Mapping[str, str] | None = None,
+    *,
+    connection: str = "close",
+) -> bytes:
+    """A streamed chat completion, after which the server is to close, or to ``keep-alive``."""
+    body = json.dumps(chat_body(prompt, tokens)).encode()
     lines = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
     return (
         b"POST /v1/chat/completions HTTP/1.1\r\nHost: proxy\r\nContent-Type: application/json\r\n"
-        b"Connection: close\r\n%bContent-Length: %d\r\n\r\n%b" % (lines.encode(), len(body), body)
+        b"Connection: %b\r\n%bContent-Length: %d\r\n\r\n%b"
+        % (connection.encode(), lines.encode(), len(body), body)
     )
 
 
@@ -58,7 +69,7 @@ class Reader:
 
     def __init__(self, asking: bytes) -> None:
         self.pieces: list[tuple[int, bytes]] = []
-        self.events = 0
+        self.events: int = 0
         self.has_asked = False
         self.has_ended = False
         self.left_at: int | None = None
@@ -136,6 +147,15 @@ class StuckReader(Reader):
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
 
 
+T = TypeVar("T")
+
+
+class HasFileno(Protocol):
+    """What has a file descriptor."""
+
+    def fileno(self) -> int: ...
+
+
 class Loop:
     """Waits for many readers, and for moments: those of ``time.monotonic()``, in seconds.
 
@@ -168,6 +188,10 @@ class Loop:
             self._readers[number] = reader
             self._epoll.register(number, select.EPOLLOUT)
 
+    def wake_for(self, other: HasFileno) -> None:
+        """Take a step, so that it is asked what holds, when there is something to read there."""
+        self._epoll.register(other, select.EPOLLIN)
+
     def at(self, moment: float, action: Callable[[], None]) -> None:
         """Call the action at this moment, if the loop runs then, or as soon as it runs again."""
         heapq.heappush(self._actions, (moment, next(self._order), action))
@@ -185,8 +209,24 @@ class Loop:
                 continue
             wake = min(deadline, self._actions[0][0]) if self._actions else deadline
             for number, _ in self._epoll.poll(max(0.0, wake - time.monotonic())):
-                self._step(number, self._readers[number])
+                if reader := self._readers.get(number):
+                    self._step(number, reader)
         return holds
+
+    def run_until_all(
+        self, clients: Iterable[T], is_there: Callable[[T], bool], deadline: float
+    ) -> bool:
+        """Run until the condition has held of each client, or the deadline has passed; return
+        whether it has."""
+        missing = deque(clients)
+
+        def all_there() -> bool:
+            # Who is there stays there, so nobody is asked again.
+            while missing and is_there(missing[0]):
+                missing.popleft()
+            return not missing
+
+        return self.run(all_there, deadline)
 
     def _step(self, number: int, reader: Reader) -> None:
         if reader.has_asked:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -71,11 +71,14 @@ class Target:
             yield Running(process, has_census=self.has_census)
 
 
-def _run_trioproxy(engine_url: str) -> AbstractContextManager[Process]:
+def run_trioproxy(engine_url: str, options: Sequence[str] = ()) -> AbstractContextManager[Process]:
+    """Run trioproxy in front of the engine, with limits that any benchmark fits in, and with these
+    options besides."""
     return run(
         [
             *("serve", "--bind", "127.0.0.1:0", "--upstream", engine_url),
             *("--debug", "--drain", "1", "--max-generations", "10000"),
+            *("--max-transcript", "256MiB", *options),
         ]
     )
 
@@ -102,7 +105,7 @@ TARGETS = {
             resumes=True,
             has_census=True,
             missing=lambda: None,
-            launch=_run_trioproxy,
+            launch=run_trioproxy,
         ),
         Target(
             "quart",

@@ -1,35 +1,41 @@
 """The same fan-out on the stock server: quart-trio on hypercorn, over trioproxy's hub and upstream.
 
-    python -m benchmarks.peers.quart_app ENGINE_URL
+    python -m benchmarks.peers.quart_app ENGINE_URL [CERTFILE KEYFILE]
 
 What it differs in from trioproxy is the serving alone: hypercorn's own connections, and a body
 generator that joins the hub itself, so that a client which leaves between handler and body has
 joined nothing. ``X-Fanout: replay`` and ``live`` share a running generation of the same body;
-without the header a call is private. There is no resuming.
+without the header a call is private. There is no resuming. ``/v1/ws`` takes one ``generate`` and
+sends its events, as trioproxy's does; with a certificate all is over TLS.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from functools import partial
 from typing import cast
 
+import msgspec
 import trio
 from hypercorn.config import Config
 from hypercorn.trio import serve  # pyright: ignore[reportUnknownVariableType]
-from quart import request
+from quart import request, websocket
 from quart_trio import QuartTrio
 from quart_trio.wrappers import TrioResponse as Response
 
 from trioproxy.fanout import Event, Hub, Limits, Mode, open_hub
 from trioproxy.upstream import Timeouts, Upstream, UpstreamRequest, request_headers
+from trioproxy.web.messages import Generate, render_event
 from trioproxy.wire import ROUTES, Dialect, Message, Tally, encode
 
 BACKLOG = 4096
 MAX_GENERATIONS = 10_000
+MAX_TRANSCRIPT_BYTES = 256 << 20
 MAX_EVENT_BYTES = 1 << 20
+LIMITS = Limits(max_generations=MAX_GENERATIONS, max_transcript_bytes=MAX_TRANSCRIPT_BYTES)
+JSON = (b"content-type", b"application/json")
 MODES: dict[str, Mode] = {"replay": "replay", "live": "live"}
 
 
@@ -46,6 +52,17 @@ def create_app(hub: Hub, upstream: Upstream) -> QuartTrio:
         frames = read_frames(hub, (request.path, body), upstream, call, dialect, mode)
         return Response(frames, content_type="text/event-stream")
 
+    async def generate_on_socket() -> None:
+        asked = msgspec.json.decode(await websocket.receive(), type=Generate)
+        path, body, dialect = asked.path, bytes(asked.body), ROUTES[asked.path]
+        headers = [*request_headers(websocket.scope["headers"]), JSON]
+        call = UpstreamRequest("POST", path.encode(), headers, body)
+        source = upstream.stream(call, dialect, Tally(dialect))
+        with hub.join((path, body), source, mode=asked.mode or "private") as subscriber:
+            async for batch in subscriber:
+                for message in batch.frames(render_event):
+                    await websocket.send(message.decode())
+
     async def census() -> dict[str, int]:  # noqa: ASYNC124 - or Quart takes a thread
         generations = [*hub.running, *hub.retained]
         return {
@@ -58,6 +75,7 @@ def create_app(hub: Hub, upstream: Upstream) -> QuartTrio:
 
     for path, dialect in ROUTES.items():
         app.add_url_rule(path, dialect.name, partial(generate, dialect), methods=["POST"])
+    app.add_websocket("/v1/ws", "socket", generate_on_socket)
     app.add_url_rule("/debug/census", "census", census, methods=["GET"])
     return app
 
@@ -82,9 +100,12 @@ def render(generation_id: str, event: Event) -> bytes:
     return encode(Message(event.name, event.data), f"{generation_id}:{event.seq}".encode())
 
 
-async def main(engine_url: str) -> None:
+async def main(engine_url: str, certificate: Sequence[str]) -> None:
     """Serve on a free port of 127.0.0.1, printed as the first line, until the process is ended."""
     config = Config()
+    if certificate:
+        config.certfile, config.keyfile = certificate
+    config.alpn_protocols = ["http/1.1"]
     config.bind = ["127.0.0.1:0"]
     config.backlog = BACKLOG
     config.loglevel = "WARNING"
@@ -95,7 +116,7 @@ async def main(engine_url: str) -> None:
         trust_env=False,
     )
     async with (
-        open_hub(Limits(max_generations=MAX_GENERATIONS)) as hub,
+        open_hub(LIMITS) as hub,
         trio.open_nursery() as nursery,
     ):
         app = create_app(hub, upstream)
@@ -106,4 +127,4 @@ async def main(engine_url: str) -> None:
 
 
 if __name__ == "__main__":
-    trio.run(main, sys.argv[1])
+    trio.run(main, sys.argv[1], sys.argv[2:])

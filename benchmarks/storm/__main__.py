@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import math
-import resource
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from benchmarks.options import RESULTS, at_least, max_clients, names
 from benchmarks.processes import run
 from benchmarks.storm.measurement import Storm
 from benchmarks.storm.patterns import PATTERNS, Pattern
@@ -23,10 +22,8 @@ from benchmarks.storm.table import render
 from benchmarks.storm.tour import can_do, tour
 from benchmarks.targets import TARGETS, Target
 
-RESULTS = Path(__file__).parent.parent / "results"
 MAX_CLIENTS = 10_000
 """The simulated engine keeps a record of as many calls."""
-SPARE_DESCRIPTORS = 200
 INTERRUPTED = 130
 FILE_COLUMNS = 120
 """The width of what is no terminal."""
@@ -143,61 +140,33 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--target",
-        type=_names(TARGETS),
+        type=names(TARGETS),
         default=["trioproxy"],
         help=f"all, or some of {', '.join(TARGETS)} (default: trioproxy)",
     )
     parser.add_argument(
         "--pattern",
-        type=_names(PATTERNS),
+        type=names(PATTERNS),
         default=list(PATTERNS),
         help="all, or some of those below (default: all)",
     )
-    parser.add_argument("--clients", type=_at_least(int, 1), default=1000)
+    parser.add_argument("--clients", type=at_least(int, 1), default=1000)
     parser.add_argument(
-        "--generations", type=_at_least(int, 1), default=1, help="that the clients share"
+        "--generations", type=at_least(int, 1), default=1, help="that the clients share"
     )
-    parser.add_argument("--rounds", type=_at_least(int, 1), default=5)
+    parser.add_argument("--rounds", type=at_least(int, 1), default=5)
+    parser.add_argument("--rate", type=at_least(float, 1.0), default=50.0, help="tokens per second")
     parser.add_argument(
-        "--rate", type=_at_least(float, 1.0), default=50.0, help="tokens per second"
-    )
-    parser.add_argument(
-        "--seconds", type=_at_least(float, 0.1), default=5.0, help="that an answer takes"
+        "--seconds", type=at_least(float, 0.1), default=5.0, help="that an answer takes"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=RESULTS, help="directory for the results")
     options = parser.parse_args(arguments)
     if options.generations > options.clients:
         parser.error("there must be a client for every generation")
-    if options.clients > (most := _max_clients()):
+    if options.clients > (most := min(MAX_CLIENTS, max_clients(2))):  # a client, and its call
         parser.error(f"no more than {most:,} clients fit here")
     return options
-
-
-def _max_clients() -> int:
-    """A target has a descriptor for a client and one for its call."""
-    _, descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return min(MAX_CLIENTS, (descriptors - SPARE_DESCRIPTORS) // 2)
-
-
-def _names(known: Mapping[str, object]) -> Callable[[str], list[str]]:
-    def names(text: str) -> list[str]:
-        chosen = list(known) if text == "all" else text.split(",")
-        if unknown := [name for name in chosen if name not in known]:
-            raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}")
-        return list(dict.fromkeys(chosen))
-
-    return names
-
-
-def _at_least(kind: type[int] | type[float], least: float) -> Callable[[str], float]:
-    def number(text: str) -> float:
-        value = kind(text)
-        if not (math.isfinite(value) and value >= least):
-            raise argparse.ArgumentTypeError(f"must be {least:g} or more")
-        return value
-
-    return number
 
 
 if __name__ == "__main__":

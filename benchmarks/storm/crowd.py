@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from random import Random
 
@@ -115,12 +114,4 @@ class Crowd:
     def _run_until_all(
         self, clients: Sequence[Client], is_there: Callable[[Client], bool], seconds: float
     ) -> None:
-        missing = deque(clients)
-
-        def all_there() -> bool:
-            # Who is there stays there, so nobody is asked again.
-            while missing and is_there(missing[0]):
-                missing.popleft()
-            return not missing
-
-        self._loop.run(all_there, time.monotonic() + seconds)
+        self._loop.run_until_all(clients, is_there, time.monotonic() + seconds)

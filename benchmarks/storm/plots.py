@@ -10,9 +10,10 @@ from random import Random
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from benchmarks.distribution import percentile
 from benchmarks.sampling import Sample
 from benchmarks.storm.measurement import Round
-from benchmarks.storm.summary import Course, Summary, percentile
+from benchmarks.storm.summary import Course, Summary
 from benchmarks.targets import TARGETS
 
 DPI = 150

@@ -3,7 +3,6 @@ be."""
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -93,9 +92,3 @@ def faults(round_: Round) -> dict[str, int]:
         **{f"{name} left over": n for name, n in round_.after.above(round_.before).items()},
     }
     return {name: count for name, count in counts.items() if count}
-
-
-def percentile(ordered: Sequence[float], share: float) -> float:
-    """The smallest of the values, in ascending order, that ``share`` of them do not exceed (nearest
-    rank). Raises :exc:`IndexError` for no values."""
-    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]

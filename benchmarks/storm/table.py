@@ -10,8 +10,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from benchmarks.distribution import percentile
 from benchmarks.storm.patterns import Pattern
-from benchmarks.storm.summary import Course, Summary, faults, percentile
+from benchmarks.storm.summary import Course, Summary, faults
 
 MIB = 2**20
 NOT_APPLICABLE = "n/a"

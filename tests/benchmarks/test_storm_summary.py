@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.storm.engine import Closing
 from benchmarks.storm.measurement import Failure, Round
-from benchmarks.storm.summary import Course, Results, Summary, faults, percentile
+from benchmarks.storm.summary import Course, Results, Summary, faults
 from benchmarks.storm.verification import Deviation
 from tests.benchmarks.rounds import FINDINGS, QUIET, ROUND, round_with
 
@@ -53,13 +53,6 @@ def test_a_round_that_came_to_nothing_fails_the_run_at_trioproxy(target: str, st
     failure = Failure("reset", target, 0, "timed out")
 
     assert Results([ROUND], [failure]).exit_status == status
-
-
-@pytest.mark.parametrize(
-    ("share", "expected"), [(0, 1), (0.01, 1), (0.5, 2), (0.51, 3), (0.99, 4), (1, 4)]
-)
-def test_a_percentile_is_one_of_the_values(share: float, expected: int) -> None:
-    assert percentile([1, 2, 3, 4], share) == expected
 
 
 def test_close_latencies_of_all_rounds_are_taken_together() -> None:
