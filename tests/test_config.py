@@ -43,6 +43,7 @@ VALUES: dict[str, tuple[str, Any, str, Any, list[str]]] = {
     "max_lag": SIZE,
     "write_timeout": LIMIT,
     "heartbeat": BEAT,
+    "flush_interval": DELAY,
     "commit_after": DELAY,
     "upstream_keep_alive": DELAY,
     "connect_timeout": LIMIT,

@@ -38,7 +38,14 @@ _SECTIONS = {
     "Listening": ("bind", "certfile", "keyfile", "cors_origins"),
     "Upstream": ("upstream", "upstream_key", "upstream_keep_alive", "trust_env", "default_stream"),
     "Generations": ("coalesce", "linger", "create_linger", "retention"),
-    "Readers": ("on_lag", "max_lag", "write_timeout", "heartbeat", "commit_after"),
+    "Readers": (
+        "on_lag",
+        "max_lag",
+        "write_timeout",
+        "heartbeat",
+        "flush_interval",
+        "commit_after",
+    ),
     "Time limits": (
         "connect_timeout",
         "first_token_timeout",

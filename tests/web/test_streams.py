@@ -18,7 +18,9 @@ from tests.web.service import (
     open_scripted,
     open_simulated,
     read_events,
+    text_of,
 )
+from trioproxy.simulator import generate_text
 from trioproxy.testing.upstream import sse
 
 CAPTURES = Path(__file__).parents[1] / "wire" / "captures"
@@ -134,6 +136,22 @@ async def test_each_event_is_passed_on_when_it_comes() -> None:
             event = await client.next_event()
             assert event is not None
             assert event.data == token
+
+
+async def test_what_comes_within_the_flush_interval_goes_in_one_write() -> None:
+    paced = {"x-sim-tokens": "100", "x-sim-rate": "200"}
+    async with (
+        open_simulated(flush_interval=0.1) as service,
+        service.ask(headers=paced) as client,
+    ):
+        await client.response_head()
+        chunks: list[bytes] = []
+        while (chunk := await client.chunk()) is not None:
+            chunks.append(chunk)
+
+    events = SseReader().feed(b"".join(chunks))
+    assert text_of(events) == "".join(generate_text(COMPLETION["prompt"], 100))
+    assert len(chunks) < 20
 
 
 async def test_the_stream_ends_with_done_though_the_upstreams_connection_stays_open() -> None:

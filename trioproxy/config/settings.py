@@ -167,6 +167,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         _Limit, Meta(description="A reader whose socket takes no byte for so long is cut off.")
     ] = 30.0
     heartbeat: Annotated[_Beat, Meta(description="Silence before a heartbeat is sent.")] = 15.0
+    flush_interval: Annotated[
+        _Delay,
+        Meta(
+            description="Least time between two writes to a reader; what comes meanwhile goes in "
+            "one. For engines so fast that each token by itself is a burden."
+        ),
+    ] = 0.0
     commit_after: Annotated[
         _Delay, Meta(description="Silence of the upstream before the client is answered 200.")
     ] = 10.0

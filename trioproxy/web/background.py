@@ -84,7 +84,7 @@ class Background:
             subscriber,
             DIALECT,
             VOICE,
-            heartbeat=self._settings.heartbeat,
+            self._settings,
             lane=lane_of(request.scope),
         )
         response = Response(body, headers=stream_headers(VOICE.framing))

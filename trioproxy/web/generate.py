@@ -94,7 +94,7 @@ class Generate:
             subscriber,
             dialect,
             voice,
-            heartbeat=self._settings.heartbeat,
+            self._settings,
             lane=lane_of(current_request().scope),
         )
         return Response(body, headers=stream_headers(voice.framing))

@@ -103,7 +103,7 @@ class Generations:
                 subscriber,
                 origin_of(generation).dialect,
                 RESOURCE_VOICE,
-                heartbeat=self._settings.heartbeat,
+                self._settings,
                 lane=lane_of(request.scope),
             )
             response = Response(body, headers=headers)

@@ -169,6 +169,8 @@ class Session:
             async for batch in subscriber:
                 gap = in_a_frame(messages.gap(generation, batch.gap)) if batch.gap else b""
                 await self._batches.send(gap + batch.render(render_frame))
+                if self._settings.flush_interval:
+                    await trio.sleep(self._settings.flush_interval)
             self._forget(subscription)  # first: whoever is told the end may ask for it again
             assert subscriber.end is not None
             await self._batches.send(in_a_frame(last_words(generation, subscriber.end)))

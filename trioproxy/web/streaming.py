@@ -9,6 +9,7 @@ from types import TracebackType
 import trio
 from quart.wrappers.response import ResponseBody
 
+from trioproxy.config import Settings
 from trioproxy.fanout import Batch, Evicted, Outcome, Subscriber
 from trioproxy.web.failures import failure_of_end, failure_of_gap
 from trioproxy.web.lane import ExpressLane, Lane, LaneSink, in_a_chunk
@@ -26,12 +27,12 @@ def stream_headers(framing: Framing) -> dict[str, str]:
 
 
 class StreamBody(ResponseBody):
-    """What a subscriber gets, as frames of a voice, and heartbeats after ``heartbeat`` seconds of
-    silence.
+    """What a subscriber gets, as frames of a voice, and heartbeats where there is silence.
 
     Once its head and first piece are out, all else but its end is written to the ``lane``, where
     there is one. While its subscriber is caught up, an express lane is lent to the generation,
-    which then writes to the client without a task in between.
+    which then writes to the client without a task in between; not so where the settings want some
+    time between two writes.
 
     It acquires nothing: the subscriber belongs to the request's stack. If cancelled while it waits,
     nothing was taken from the subscriber.
@@ -42,16 +43,17 @@ class StreamBody(ResponseBody):
         subscriber: Subscriber,
         dialect: Dialect,
         voice: Voice,
+        settings: Settings,
         *,
-        heartbeat: float,
-        lane: Lane | None = None,
+        lane: Lane | None,
     ) -> None:
         self._lane = lane
+        self._flush_interval = settings.flush_interval
         self._head_is_out = False
         self._subscriber = subscriber
         self._dialect = dialect
         self._voice = voice
-        self._heartbeat = heartbeat if voice.heartbeat else math.inf
+        self._heartbeat = settings.heartbeat if voice.heartbeat else math.inf
         self._ended = False
         self._resumed_after = subscriber.cursor
         self._delivered = 0
@@ -69,19 +71,25 @@ class StreamBody(ResponseBody):
         """The first piece, and then, with a lane, the last; without one, each."""
         if self._ended:
             raise StopAsyncIteration
-        lane = self._lane
-        if lane is None or not self._head_is_out:
+        if not self._head_is_out:
             self._head_is_out = True  # with the piece that is returned
             return await self._next_piece()
-        can_lend = self._voice.heartbeat and self._subscriber.on_lag != "skip"
-        express = lane if can_lend and isinstance(lane, ExpressLane) else None
+        express = self._express_lane()
         while True:
+            if self._flush_interval:
+                await trio.sleep(self._flush_interval)
             if express is not None:
                 await self._lend(express)
             piece = await self._next_piece()
-            if self._ended:
+            if self._lane is None or self._ended:
                 return piece
-            await lane.write(in_a_chunk(piece))
+            await self._lane.write(in_a_chunk(piece))
+
+    def _express_lane(self) -> ExpressLane | None:
+        """The lane, where it may be lent."""
+        is_steady = self._subscriber.on_lag != "skip" and not self._flush_interval
+        can_lend = bool(self._voice.heartbeat) and is_steady
+        return self._lane if can_lend and isinstance(self._lane, ExpressLane) else None
 
     async def _next_piece(self) -> bytes:
         """All that is new; a heartbeat after ``heartbeat`` seconds of silence; what is said at the
