@@ -79,9 +79,9 @@ class Visitor(CountingReader):
         if self.has_ended:
             self._on_end(self)
 
-    def count(self, data: bytes) -> None:
+    def take(self, data: bytes) -> None:
         """Take in what was read."""
-        super().count(data)
+        super().take(data)
         self._last = (self._last + data[-len(LAST_CHUNK) :])[-len(LAST_CHUNK) :]
         if self._last != LAST_CHUNK:
             return

@@ -12,7 +12,7 @@ from functools import partial
 from benchmarks.churn import Answered, Churn
 from benchmarks.contenders import Contender, proxies
 from benchmarks.counting import EXTRA_CHUNKS
-from benchmarks.options import at_least, make_parser, max_clients
+from benchmarks.options import clients, make_parser
 from benchmarks.plots import draw_rounds
 from benchmarks.processes import Process, run
 from benchmarks.readers import request
@@ -106,14 +106,11 @@ COLUMNS = (
 def parse(arguments: Sequence[str] | None) -> Namespace:
     """Read the options; exits with 2 where they make no sense."""
     parser = make_parser("connect", DESCRIPTION, CONTENDERS)
-    parser.add_argument("--concurrency", type=at_least(int, 1), default=8, help="clients")
+    parser.add_argument("--concurrency", type=clients(2), default=8, help="clients")
     parser.add_argument(
         "--keep-alive", action="store_true", help="each client keeps its connection"
     )
-    options = parser.parse_args(arguments)
-    if options.concurrency > (most := max_clients(2)):
-        parser.error(f"no more than {most:,} clients fit here")
-    return options
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

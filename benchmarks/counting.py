@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from array import array
 
-from benchmarks.readers import READ_BYTES, Reader
+from benchmarks.readers import Reader
 
 MARKER = b"chat.completion.chunk"
 """The value of `object` in a chunk (https://platform.openai.com/docs/api-reference/chat-streaming);
@@ -36,20 +36,8 @@ class CountingReader(Reader):
         self.bytes = 0
         self.enough = enough
 
-    def read(self, max_bytes: int = READ_BYTES) -> None:
-        """Count what has come."""
-        try:
-            data = self._socket.recv(max_bytes)
-        except OSError as error:
-            self._end(error)
-            return
-        if data:
-            self.count(data)
-        else:
-            self._end(None)
-
-    def count(self, data: bytes) -> None:
-        """Take in what was read, and leave if that was all."""
+    def take(self, data: bytes) -> None:
+        """Count what was read, and leave if that was all."""
         self.bytes += len(data)
         data = self._tail + data
         self._tail = data[1 - len(MARKER) :]  # too short to be counted again

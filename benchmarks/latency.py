@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from benchmarks.audience import Seen
 from benchmarks.contenders import engine_itself, proxies
-from benchmarks.options import at_least, make_parser, max_clients
+from benchmarks.options import at_least, clients, make_parser
 from benchmarks.plots import draw_distributions
 from benchmarks.processes import run
 from benchmarks.report import choose, conclude, make_console, run_as_program, write
@@ -99,12 +99,9 @@ def _distributions(
 def parse(arguments: Sequence[str] | None) -> Namespace:
     """Read the options; exits with 2 where they make no sense."""
     parser = make_parser("latency", DESCRIPTION, PROXIES)
-    parser.add_argument("--streams", type=at_least(int, 1), default=50)
+    parser.add_argument("--streams", type=clients(2), default=50)
     parser.add_argument("--rate", type=at_least(float, 0.1), default=50.0, help="events per second")
-    options = parser.parse_args(arguments)
-    if options.streams > (most := max_clients(2)):
-        parser.error(f"no more than {most:,} streams fit here")
-    return options
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from functools import partial
 
 from benchmarks.audience import Audience, Seen
 from benchmarks.contenders import Contender, proxies
-from benchmarks.options import at_least, make_parser, max_clients
+from benchmarks.options import clients, make_parser
 from benchmarks.plots import draw_rounds
 from benchmarks.processes import Process, run
 from benchmarks.questions import Question, arrival_seconds
@@ -133,11 +133,8 @@ def parse(arguments: Sequence[str] | None) -> Namespace:
     """Read the options; exits with 2 where they make no sense."""
     parser = make_parser("memory", DESCRIPTION, CONTENDERS)
     parser.set_defaults(seconds=3.0)
-    parser.add_argument("--subscribers", type=at_least(int, 1), default=2000)
-    options = parser.parse_args(arguments)
-    if options.subscribers > (most := max_clients(1)):
-        parser.error(f"no more than {most:,} subscribers fit here")
-    return options
+    parser.add_argument("--subscribers", type=clients(1), default=2000)
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

@@ -45,6 +45,18 @@ def max_clients(descriptors_each: int) -> int:
     return (descriptors - SPARE_DESCRIPTORS) // descriptors_each
 
 
+def clients(descriptors_each: int) -> Callable[[str], float]:
+    """What reads a number of clients that fit here; see :func:`max_clients`."""
+    positive = at_least(int, 1)
+
+    def number(text: str) -> float:
+        if (value := positive(text)) > (most := max_clients(descriptors_each)):
+            raise argparse.ArgumentTypeError(f"no more than {most:,} fit here")
+        return value
+
+    return number
+
+
 def make_parser(name: str, description: str, targets: Collection[str]) -> argparse.ArgumentParser:
     """A parser with the options that every benchmark has; ``target`` is all of them unless said."""
     parser = argparse.ArgumentParser(

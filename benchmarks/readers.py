@@ -105,15 +105,19 @@ class Reader:
             self.has_asked = True
 
     def read(self, max_bytes: int = READ_BYTES) -> None:
-        """Record what has come."""
+        """Take in what has come."""
         try:
             data = self._socket.recv(max_bytes)
         except OSError as error:
             self._end(error)
             return
-        if not data:
+        if data:
+            self.take(data)
+        else:
             self._end(None)
-            return
+
+    def take(self, data: bytes) -> None:
+        """Record what was read."""
         self.pieces.append((time.time_ns(), data))
         self.events += data.count(b"\n\n")
         self._tail = (self._tail + data[-len(LAST_CHUNK) :])[-len(LAST_CHUNK) :]

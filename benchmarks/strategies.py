@@ -12,7 +12,7 @@ from functools import partial
 
 from benchmarks.audience import Seen
 from benchmarks.contenders import proxies
-from benchmarks.options import at_least, make_parser, max_clients
+from benchmarks.options import at_least, clients, make_parser
 from benchmarks.plots import draw_rounds
 from benchmarks.processes import Process, run
 from benchmarks.questions import Mode
@@ -97,12 +97,9 @@ COLUMNS = (
 def parse(arguments: Sequence[str] | None) -> Namespace:
     """Read the options; exits with 2 where they make no sense."""
     parser = make_parser("strategies", DESCRIPTION, MODES)
-    parser.add_argument("--subscribers", type=at_least(int, 1), default=200)
+    parser.add_argument("--subscribers", type=clients(2), default=200)
     parser.add_argument("--rate", type=at_least(float, 0.1), default=50.0, help="events per second")
-    options = parser.parse_args(arguments)
-    if options.subscribers > (most := max_clients(2)):
-        parser.error(f"no more than {most:,} subscribers fit here")
-    return options
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

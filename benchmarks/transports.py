@@ -68,7 +68,7 @@ class TlsReader(CountingReader):
             if not data:
                 self._end(None)
                 return
-            self.count(data)
+            self.take(data)
 
 
 class WebSocketReader(CountingReader):
@@ -79,7 +79,7 @@ class WebSocketReader(CountingReader):
         super().__init__(handshake + end, enough)
         self._head = b""
 
-    def count(self, data: bytes) -> None:
+    def take(self, data: bytes) -> None:
         """Take in what was read; once it is the whole head of the answer, speak."""
         if self._saying:
             self._head += data
@@ -91,7 +91,7 @@ class WebSocketReader(CountingReader):
             _, _, data = self._head.partition(HEAD_END)
             self._socket.sendall(self._saying)
             self._saying = b""
-        super().count(data)
+        super().take(data)
 
 
 def websocket_request(prompt: str, tokens: int, headers: Mapping[str, str]) -> bytes:

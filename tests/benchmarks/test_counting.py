@@ -22,7 +22,7 @@ def test_events_are_counted_once_however_they_are_cut(size: int, reader: Countin
     stream = b"HTTP/1.1 200 OK\r\n\r\n" + 2 * EVENT + b"data: [DONE]\n\n"
 
     for start in range(0, len(stream), size):
-        reader.count(stream[start : start + size])
+        reader.take(stream[start : start + size])
 
     assert reader.events == 2
     assert len(stream) == reader.bytes
@@ -34,9 +34,9 @@ def test_a_reader_leaves_with_the_last_event_and_has_noted_when_the_others_came(
     reader = CountingReader(b"", enough=3)
     reader.connect(*listener.getsockname())
 
-    reader.count(EVENT)
-    reader.count(b": nothing\n\n")
-    reader.count(2 * EVENT)
+    reader.take(EVENT)
+    reader.take(b": nothing\n\n")
+    reader.take(2 * EVENT)
 
     assert list(reader.stamps[1::2]) == [1, 3]
     assert reader.left_at is not None

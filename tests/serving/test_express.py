@@ -11,11 +11,12 @@ import trio
 import trio.testing
 
 from tests.serving.apps import TLS
-from tests.support.rawhttp import WITHIN, open_client
-from tests.web.service import COMPLETIONS, open_scripted
+from tests.support.rawhttp import WITHIN, RawClient, open_client
+from tests.web.service import COMPLETIONS, ScriptedService, open_scripted
+from trioproxy.fanout import Generation
 from trioproxy.serving.express import ExpressLane
 from trioproxy.serving.stream import ClientStream, KernelSocket
-from trioproxy.testing.upstream import sse
+from trioproxy.testing.upstream import UpstreamCall, sse
 
 MUCH = bytes(range(256)) * 40_000
 
@@ -120,6 +121,21 @@ async def test_who_has_left_takes_nothing_and_nothing_is_raised() -> None:
         assert lane.write_nowait(b"b") == 0
 
 
+async def stream_first_event(
+    service: ScriptedService, client: RawClient
+) -> tuple[UpstreamCall, Generation]:
+    """The client has asked; once it has read the first event and the proxy waits for the next, the
+    call and its generation."""
+    call = await service.upstream.next_call()
+    await call.start()
+    await call.write(sse(b"1"))
+    await client.response_head()
+    await client.chunk()
+    [generation] = service.proxy.hub.running
+    await trio.testing.wait_all_tasks_blocked()
+    return call, generation
+
+
 @pytest.mark.parametrize(("version", "is_lent"), [("1.1", True), ("1.0", False)])
 async def test_the_lane_is_for_chunked_answers(version: str, is_lent: bool) -> None:
     body = b'{"prompt": "a", "stream": true}'
@@ -129,13 +145,7 @@ async def test_the_lane_is_for_chunked_answers(version: str, is_lent: bool) -> N
             f"content-length: {len(body)}\r\n\r\n".encode()
             + body
         )
-        call = await service.upstream.next_call()
-        await call.start()
-        await call.write(sse(b"1"))
-        await client.response_head()
-        await client.chunk()
-        [generation] = service.proxy.hub.running
-        await trio.testing.wait_all_tasks_blocked()
+        call, generation = await stream_first_event(service, client)
 
         assert bool(generation.pump.sinks) == is_lent
         await call.write(sse(b"2"))
@@ -149,12 +159,6 @@ async def test_over_tls_no_lane_is_express(tls: TLS) -> None:
         open_client(service.url, ssl_context=tls.client) as client,
     ):
         await client.request("POST", COMPLETIONS, body=b'{"prompt": "a", "stream": true}')
-        call = await service.upstream.next_call()
-        await call.start()
-        await call.write(sse(b"1"))
-        await client.response_head()
-        await client.chunk()
-        [generation] = service.proxy.hub.running
-        await trio.testing.wait_all_tasks_blocked()
+        _, generation = await stream_first_event(service, client)
 
         assert generation.pump.sinks == {}

@@ -19,9 +19,8 @@ from trioproxy.web.connection import current_request
 from trioproxy.web.failures import failure_of_end, respond_to_end, respond_to_gap
 from trioproxy.web.forwarding import Forward
 from trioproxy.web.generate import Generate
-from trioproxy.web.lane import lane_of
 from trioproxy.web.responses import name_generation
-from trioproxy.web.streaming import StreamBody, stream_headers
+from trioproxy.web.streaming import stream_response
 from trioproxy.web.voice import api_voice
 from trioproxy.wire import (
     OPENAI_RESPONSES,
@@ -80,14 +79,7 @@ class Background:
         subscriber = request.exit_stack.enter_context(
             self._calls.read(generation, after=_read_after(generation))
         )
-        body = StreamBody(
-            subscriber,
-            DIALECT,
-            VOICE,
-            self._settings,
-            lane=lane_of(request.scope),
-        )
-        response = Response(body, headers=stream_headers(VOICE.framing))
+        response = stream_response(request, subscriber, DIALECT, VOICE, self._settings)
         name_generation(response, generation)
         return response
 

@@ -12,9 +12,8 @@ from trioproxy.web.asking import read_asking, read_cursor, read_linger
 from trioproxy.web.calls import Calls
 from trioproxy.web.connection import current_request
 from trioproxy.web.failures import respond_to_end, respond_to_gap
-from trioproxy.web.lane import lane_of
 from trioproxy.web.responses import name_generation, upstream_response
-from trioproxy.web.streaming import StreamBody, stream_headers
+from trioproxy.web.streaming import stream_response
 from trioproxy.web.voice import api_voice
 from trioproxy.wire import Dialect, read_call, with_stream
 
@@ -89,15 +88,9 @@ class Generate:
             await generation.wait_opened()
         if generation.head is None and generation.outcome is not None:
             return respond_to_end(generation.outcome)
-        voice = api_voice(dialect)
-        body = StreamBody(
-            subscriber,
-            dialect,
-            voice,
-            self._settings,
-            lane=lane_of(current_request().scope),
+        return stream_response(
+            current_request(), subscriber, dialect, api_voice(dialect), self._settings
         )
-        return Response(body, headers=stream_headers(voice.framing))
 
 
 async def _whole(subscriber: Subscriber) -> Response:

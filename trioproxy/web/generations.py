@@ -17,9 +17,8 @@ from trioproxy.web.asking import (
 from trioproxy.web.calls import Calls, origin_of
 from trioproxy.web.connection import ProxyRequest, current_request
 from trioproxy.web.failures import Mismatch
-from trioproxy.web.lane import lane_of
 from trioproxy.web.responses import json_response, name_generation
-from trioproxy.web.streaming import StreamBody, stream_headers
+from trioproxy.web.streaming import stream_headers, stream_response
 from trioproxy.web.voice import RESOURCE_VOICE
 from trioproxy.wire import BadRequest, Tally, Usage
 
@@ -88,25 +87,23 @@ class Generations:
         after, mode = _read_after(request, generation), _read_mode(request)
         if mode == "live" and after is None:
             after = generation.transcript.last
-        headers = stream_headers(RESOURCE_VOICE.framing)
         if has_been_told_the_end(generation, after):
             response = Response(b"", 204)  # on which an EventSource reconnects no more
             del response.headers["Content-Type"], response.headers["Content-Length"]
         elif request.method == "HEAD":
-            response = Response(b"", headers=headers)
+            response = Response(b"", headers=stream_headers(RESOURCE_VOICE.framing))
             del response.headers["Content-Length"]  # the stream has none
         else:
             subscriber = request.exit_stack.enter_context(
                 self._calls.read(generation, after=after, mode=mode)
             )
-            body = StreamBody(
+            response = stream_response(
+                request,
                 subscriber,
                 origin_of(generation).dialect,
                 RESOURCE_VOICE,
                 self._settings,
-                lane=lane_of(request.scope),
             )
-            response = Response(body, headers=headers)
         name_generation(response, generation)
         return response
 

@@ -8,11 +8,13 @@ from types import TracebackType
 
 import trio
 from quart.wrappers.response import ResponseBody
+from quart_trio.wrappers import TrioResponse as Response
 
 from trioproxy.config import Settings
 from trioproxy.fanout import Batch, Evicted, Outcome, Subscriber
+from trioproxy.web.connection import ProxyRequest
 from trioproxy.web.failures import failure_of_end, failure_of_gap
-from trioproxy.web.lane import ExpressLane, Lane, LaneSink, in_a_chunk
+from trioproxy.web.lane import ExpressLane, Lane, LaneSink, in_a_chunk, lane_of
 from trioproxy.web.voice import Voice
 from trioproxy.wire import Dialect, Framing, Message
 
@@ -24,6 +26,19 @@ def stream_headers(framing: Framing) -> dict[str, str]:
         "Cache-Control": "no-cache, no-transform",
         "X-Accel-Buffering": "no",
     }
+
+
+def stream_response(
+    request: ProxyRequest,
+    subscriber: Subscriber,
+    dialect: Dialect,
+    voice: Voice,
+    settings: Settings,
+) -> Response:
+    """The response to ``request`` that streams to it what ``subscriber`` gets; see
+    :class:`StreamBody`."""
+    body = StreamBody(subscriber, dialect, voice, settings, lane=lane_of(request.scope))
+    return Response(body, headers=stream_headers(voice.framing))
 
 
 class StreamBody(ResponseBody):
