@@ -10,7 +10,7 @@ import httpx
 
 from trioproxy.upstream.errors import UpstreamBroken, UpstreamUnreachable
 from trioproxy.upstream.request import Head, UpstreamRequest
-from trioproxy.upstream.transport import ResponseBody, TrioTransport
+from trioproxy.upstream.transport import ResponseBody, TrioTransport, describe
 
 
 class Answer:
@@ -90,12 +90,3 @@ def typed_failures() -> Generator[None]:
         raise UpstreamUnreachable(f"the upstream cannot be reached: {describe(error)}") from error
     except httpx.HTTPError as error:
         raise UpstreamBroken(f"the upstream did not answer: {describe(error)}") from error
-
-
-def describe(error: Exception) -> str:
-    """What failed, in words. (In a TLS handshake by httpcore, only the innermost of four errors has
-    any; by context, because httpcore takes the cause away.)"""
-    telling: BaseException | None = error
-    while telling is not None and not str(telling):
-        telling = telling.__context__
-    return str(telling or type(error).__name__)

@@ -11,7 +11,8 @@ place in the pool is ever left to the garbage collector, whatever is cancelled w
 """
 
 from trioproxy.upstream.transport.body import ResponseBody
+from trioproxy.upstream.transport.connection import describe
 from trioproxy.upstream.transport.pool import IDLE_SECONDS
 from trioproxy.upstream.transport.transport import TrioTransport
 
-__all__ = ["IDLE_SECONDS", "ResponseBody", "TrioTransport"]
+__all__ = ["IDLE_SECONDS", "ResponseBody", "TrioTransport", "describe"]

@@ -45,7 +45,7 @@ class Connection:
         try:
             await self._send_all(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            raise httpx.WriteError(_told_by(error)) from error
+            raise httpx.WriteError(describe(error)) from error
 
     async def receive(self) -> bytes:
         """What comes next; b"" at the end of the connection. A checkpoint.
@@ -55,7 +55,7 @@ class Connection:
         try:
             return bytes(await self._receive(READ_BYTES))
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            raise httpx.ReadError(_told_by(error)) from error
+            raise httpx.ReadError(describe(error)) from error
 
     async def is_quiet(self) -> bool:
         """Whether it is open, and nothing came that nobody has read. Does not wait for anything.
@@ -100,7 +100,7 @@ async def connect(origin: Origin, ssl_context: ssl.SSLContext, seconds: float | 
     except trio.TooSlowError as error:
         raise httpx.ConnectTimeout(f"no connection after {seconds} s") from error
     except (OSError, ValueError, trio.BrokenResourceError) as error:
-        raise httpx.ConnectError(_told_by(error)) from error
+        raise httpx.ConnectError(describe(error)) from error
 
 
 async def _shake_hands(
@@ -115,8 +115,9 @@ async def _shake_hands(
     return Connection(tcp, tls)
 
 
-def _told_by(error: BaseException) -> str:
-    # trio's own errors often say nothing; what made them does.
+def describe(error: BaseException) -> str:
+    """What failed, in words. Errors of trio and httpx often say nothing; what made them does. (By
+    context where there is no cause: httpcore takes that away.)"""
     telling: BaseException | None = error
     while telling is not None and not str(telling):
         telling = telling.__cause__ or telling.__context__
