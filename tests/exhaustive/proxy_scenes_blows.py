@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from tests.exhaustive.proxy_scenes_engine import PORT
 from tests.exhaustive.proxy_scenes_stage import Scene
-from trioproxy.serving.stream import ABORT
+from trioproxy.net.stream import ABORT
 from trioproxy.testing.network import Endpoint
 
 Blow = Callable[[Scene], None]

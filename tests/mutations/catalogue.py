@@ -134,7 +134,7 @@ MUTATIONS = [
     Mutation(
         "a TLS handshake that is cancelled leaves its socket to the garbage collector",
         "upstream/transport/connection.py",
-        "        tcp.socket.close()\n        raise\n",
+        "        tcp.close()\n        raise\n",
         "        raise\n",
         ("tests/upstream",),
     ),
@@ -148,7 +148,7 @@ MUTATIONS = [
     Mutation(
         "a kept connection is used again whatever came over it",
         "upstream/transport/connection.py",
-        "        if self._socket.is_readable():\n            return False\n",
+        "        if self._tcp.socket.is_readable:\n            return False\n",
         "",
         ("tests/upstream",),
     ),
@@ -197,21 +197,21 @@ MUTATIONS = [
     # -- the client's connection -------------------------------------------------------------------
     Mutation(
         "a write has no deadline",
-        "serving/stream.py",
+        "net/stream.py",
         "                    with trio.fail_after(self.write_timeout):\n",
         "                    with trio.CancelScope():\n",
         PROXY,
     ),
     Mutation(
         "a write is shielded, as hypercorn's is",
-        "serving/stream.py",
+        "net/stream.py",
         "                    with trio.fail_after(self.write_timeout):\n",
         "                    with trio.CancelScope(shield=True):\n",
         ("tests/laws/test_law_08_shields.py", *PROXY),
     ),
     Mutation(
         "a write that was cut in the middle does not end the connection",
-        "serving/stream.py",
+        "net/stream.py",
         "            except trio.Cancelled:\n                self.kill()\n                raise\n",
         "            except trio.Cancelled:\n                raise\n",
         PROXY,
@@ -309,7 +309,7 @@ MUTATIONS = [
     ),
     Mutation(
         "the rest of a part is forgotten",
-        "serving/stream.py",
+        "net/stream.py",
         '            data, self.unsent = bytes(self.unsent) + data, memoryview(b"")\n',
         '            self.unsent = memoryview(b"")\n',
         ("tests/serving/test_express.py",),

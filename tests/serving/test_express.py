@@ -14,18 +14,18 @@ from tests.serving.apps import TLS
 from tests.support.rawhttp import WITHIN, RawClient, open_client
 from tests.web.service import COMPLETIONS, ScriptedService, open_scripted
 from trioproxy.fanout import Generation
+from trioproxy.net import DirectStream, KernelSocket
 from trioproxy.serving.express import ExpressLane
-from trioproxy.serving.stream import ClientStream, KernelSocket
 from trioproxy.testing.upstream import UpstreamCall, sse
 
 MUCH = bytes(range(256)) * 40_000
 
 
 @contextmanager
-def open_stream(*, write_timeout: float = 10.0) -> Iterator[tuple[ClientStream, socket.socket]]:
+def open_stream(*, write_timeout: float = 10.0) -> Iterator[tuple[DirectStream, socket.socket]]:
     """A client's stream, and the client."""
     ours, theirs = socket.socketpair()
-    stream = ClientStream(KernelSocket(ours.detach()), write_timeout=write_timeout)
+    stream = DirectStream(KernelSocket(ours.detach()), write_timeout=write_timeout)
     with theirs:
         yield stream, theirs
         stream.close()
@@ -36,7 +36,7 @@ def read_to_end(client: socket.socket) -> None:
         pass
 
 
-def lane_of(stream: ClientStream) -> ExpressLane:
+def lane_of(stream: DirectStream) -> ExpressLane:
     return ExpressLane(stream, trio.Lock(), stream.send_all)
 
 
@@ -95,7 +95,7 @@ async def test_a_part_is_cut_off_where_its_connection_closes() -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     with listener, socket.create_connection(listener.getsockname()) as client:
         ours, _ = listener.accept()
-        stream = ClientStream(KernelSocket(ours.detach()), write_timeout=10)
+        stream = DirectStream(KernelSocket(ours.detach()), write_timeout=10)
         assert lane_of(stream).write_nowait(MUCH) < len(MUCH)
         stream.close()
 

@@ -11,10 +11,10 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from tests.testing.networks import ABORT
-from trioproxy.serving.stream import ClientSocket, KernelSocket
+from trioproxy.net import KernelSocket, Socket
 from trioproxy.testing.network import Endpoint, VirtualNetwork
 
-Pair = tuple[ClientSocket, ClientSocket]
+Pair = tuple[Socket, Socket]
 
 
 def _pair_of_the_kernel() -> Pair:
@@ -41,7 +41,7 @@ async def pair(request: pytest.FixtureRequest) -> AsyncGenerator[Pair]:
     far.close()
 
 
-def _fill(socket: ClientSocket) -> None:
+def _fill(socket: Socket) -> None:
     """Raises :exc:`BlockingIOError` where there is no room any more."""
     while True:
         socket.send(memoryview(bytes(1_000_000)))

@@ -5,7 +5,7 @@ and a server of ours around them, because a streaming proxy needs what they do n
 that can be cancelled, a client that can be thrown out, a disconnect that is always seen, and a
 shutdown that ends.
 
-:class:`~trioproxy.serving.stream.ClientStream` is the socket,
+:class:`~trioproxy.net.DirectStream` is the socket,
 :class:`~trioproxy.serving.connection.Connection` one client, :mod:`~trioproxy.serving.server` all
 of them, :mod:`~trioproxy.serving.proxy` the whole: hub, upstream, routes and server, opened and
 shut down in order.

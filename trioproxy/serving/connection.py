@@ -22,10 +22,10 @@ from hypercorn.typing import (
 )
 from hypercorn.utils import parse_socket_addr  # pyright: ignore[reportUnknownVariableType]
 
+from trioproxy.net import DirectStream
 from trioproxy.serving.express import ExpressLane, Lane
 from trioproxy.serving.inbox import Inbox
 from trioproxy.serving.protocol import Http11
-from trioproxy.serving.stream import ClientStream
 from trioproxy.serving.websocket import WebSocketStream
 from trioproxy.web.lane import EXTENSION
 
@@ -55,7 +55,7 @@ class Connection:
         app: AppWrapper,
         config: Config,
         context: WorkerContext,
-        client: ClientStream,
+        client: DirectStream,
         ssl_context: ssl.SSLContext | None,
     ) -> None:
         self.peer: tuple[str, int] | None = None

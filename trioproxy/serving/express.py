@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from trioproxy.serving.stream import ClientStream
+from trioproxy.net import DirectStream
 
 
 class Lane:
@@ -35,7 +35,7 @@ class ExpressLane(Lane):
 
     def __init__(
         self,
-        client: ClientStream,
+        client: DirectStream,
         writing: trio.Lock,
         write: Callable[[bytes], Awaitable[None]],
     ) -> None:

@@ -10,7 +10,7 @@ import trio
 from hypercorn.config import Config
 from hypercorn.utils import repr_socket_addr  # pyright: ignore[reportUnknownVariableType]
 
-from trioproxy.serving.stream import ClientStream, KernelSocket
+from trioproxy.net import DirectStream, KernelSocket
 
 MAX_AT_ONCE = 16
 
@@ -32,7 +32,7 @@ MAX_UNSENT_BYTES = 16 * 1024
 felt soon."""
 
 
-class ClientListener(trio.abc.Listener[ClientStream]):
+class ClientListener(trio.abc.Listener[DirectStream]):
     """A listening address. ``address`` is how its URL names it: ``host:port`` or ``unix:path``."""
 
     address: str
@@ -51,7 +51,7 @@ class KernelListener(ClientListener):
         self._write_timeout = write_timeout
         self._at_once = 0
 
-    async def accept(self) -> ClientStream:
+    async def accept(self) -> DirectStream:
         """The next client. If cancelled, none was taken.
 
         Not always a checkpoint: of the clients that wait, up to :data:`MAX_AT_ONCE` are taken in
@@ -72,7 +72,7 @@ class KernelListener(ClientListener):
                     raise
             else:
                 socket = KernelSocket(accepted.detach())
-                return ClientStream(socket, write_timeout=self._write_timeout)
+                return DirectStream(socket, write_timeout=self._write_timeout)
 
     async def aclose(self) -> None:
         """Stop listening, and a checkpoint."""

@@ -13,9 +13,9 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ASGIFramework
 from hypercorn.utils import wrap_app  # pyright: ignore[reportUnknownVariableType]
 
+from trioproxy.net import DirectStream
 from trioproxy.serving.connection import Connection
 from trioproxy.serving.listening import ClientListener, Listen
-from trioproxy.serving.stream import ClientStream
 
 
 class Server:
@@ -67,7 +67,7 @@ class Server:
         for connection in list(self.connections):
             connection.kill()
 
-    async def _serve_client(self, client: ClientStream) -> None:
+    async def _serve_client(self, client: DirectStream) -> None:
         connection = Connection(self._app, self._config, self._context, client, self._ssl_context)
         self.connections.add(connection)
         try:

@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 import trio
 
 from trioproxy.config import Settings
+from trioproxy.net import DirectStream, take_over
 from trioproxy.serving import Proxy, open_proxy
 from trioproxy.serving.listening import ClientListener
-from trioproxy.serving.stream import ClientStream
 from trioproxy.testing.network import VirtualNetwork, VirtualSocket
 
 ADDRESS = ("127.0.0.1", 9010)
@@ -24,11 +24,10 @@ class VirtualListener(ClientListener):
         self._listener = trio.SocketListener(socket)
         self._write_timeout = write_timeout
 
-    async def accept(self) -> ClientStream:
+    async def accept(self) -> DirectStream:
         """The next client. If cancelled, none was taken."""
         stream = await self._listener.accept()
-        assert isinstance(stream.socket, VirtualSocket)
-        return ClientStream(stream.socket.endpoint, write_timeout=self._write_timeout)
+        return DirectStream(take_over(stream.socket), write_timeout=self._write_timeout)
 
     async def aclose(self) -> None:
         """Stop listening, and a checkpoint."""

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import httpx
 import trio
 
+from trioproxy.net import DirectStream, take_over
+
 READ_BYTES = 64 * 1024
 """The most that one read takes."""
 
@@ -33,17 +35,15 @@ class Origin:
 class Connection:
     """A TCP connection, and TLS over it where there is TLS. One task at a time receives."""
 
-    def __init__(self, tcp: trio.SocketStream, tls: trio.SSLStream[trio.SocketStream] | None):
-        self._socket = tcp.socket
+    def __init__(self, tcp: DirectStream, tls: trio.SSLStream[DirectStream] | None) -> None:
+        self._tcp = tcp
         self._tls = tls
-        self._send_all = tcp.send_all if tls is None else tls.send_all
-        # The socket's own method: the stream's would cost 2 us more, for each token.
-        self._receive = tcp.socket.recv if tls is None else tls.receive_some
+        self._stream = tcp if tls is None else tls
 
     async def send(self, data: bytes) -> None:
         """Send all of it. Raises :exc:`httpx.WriteError`. If cancelled, some of it may be out."""
         try:
-            await self._send_all(data)
+            await self._stream.send_all(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise httpx.WriteError(describe(error)) from error
 
@@ -53,8 +53,8 @@ class Connection:
         Raises :exc:`httpx.ReadError`. If cancelled, nothing was received.
         """
         try:
-            return bytes(await self._receive(READ_BYTES))
-        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            return bytes(await self._stream.receive_some(READ_BYTES))
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise httpx.ReadError(describe(error)) from error
 
     async def is_quiet(self) -> bool:
@@ -62,7 +62,7 @@ class Connection:
 
         If cancelled, something may have been received and lost.
         """
-        if self._socket.is_readable():
+        if self._tcp.socket.is_readable:
             return False
         if self._tls is None:
             return True
@@ -79,7 +79,7 @@ class Connection:
 
     def close(self) -> None:
         """Close the socket, at once. Idempotent. TLS is not told: HTTP says where bodies end."""
-        self._socket.close()
+        self._tcp.close()
 
 
 async def connect(origin: Origin, ssl_context: ssl.SSLContext, seconds: float | None) -> Connection:
@@ -93,7 +93,8 @@ async def connect(origin: Origin, ssl_context: ssl.SSLContext, seconds: float | 
         with trio.fail_after(math.inf if seconds is None else seconds):
             # Tries every address of the name, the next each quarter of a second (RFC 8305), and
             # sets TCP_NODELAY.
-            tcp = await trio.open_tcp_stream(origin.host, origin.port)
+            opened = await trio.open_tcp_stream(origin.host, origin.port)
+            tcp = DirectStream(take_over(opened.socket), write_timeout=math.inf)
             if origin.scheme == "http":
                 return Connection(tcp, None)
             return await _shake_hands(tcp, ssl_context, origin.host)
@@ -103,14 +104,12 @@ async def connect(origin: Origin, ssl_context: ssl.SSLContext, seconds: float | 
         raise httpx.ConnectError(describe(error)) from error
 
 
-async def _shake_hands(
-    tcp: trio.SocketStream, ssl_context: ssl.SSLContext, host: str
-) -> Connection:
+async def _shake_hands(tcp: DirectStream, ssl_context: ssl.SSLContext, host: str) -> Connection:
     try:
         tls = trio.SSLStream(tcp, ssl_context, server_hostname=host, https_compatible=True)
         await tls.do_handshake()
     except BaseException:
-        tcp.socket.close()
+        tcp.close()
         raise
     return Connection(tcp, tls)
 

@@ -1,72 +1,33 @@
-"""The bytes to and from one client: writes timed by progress, ended at once by anyone."""
+"""A stream straight on a socket: writes timed by progress, ended at once by anyone."""
 
 from __future__ import annotations
 
 import contextlib
 import socket as stdlib_socket
 import struct
-from typing import Any, Protocol
 
 import trio
+
+from trioproxy.net.socket import Socket
 
 ABORT = struct.pack("ii", 1, 0)
 """SO_LINGER on, with zero seconds: closing sends RST and drops what the kernel holds for the
 peer."""
 
 
-class ClientSocket(Protocol):
-    """What a :class:`ClientStream` needs of a socket: a part of the standard library's non-blocking
-    one, and two ways to wait.
-
-    Those two raise :exc:`trio.ClosedResourceError` when the socket is closed meanwhile; if
-    cancelled, nothing has changed.
-    """
-
-    @property
-    def family(self) -> int: ...
-    def fileno(self) -> int: ...
-    def getsockname(self) -> Any: ...
-    def getpeername(self) -> Any: ...
-    def send(self, data: memoryview, /) -> int: ...
-    def recv(self, max_bytes: int, /) -> bytes: ...
-    def setsockopt(self, level: int, option: int, value: bytes, /) -> None: ...
-    def shutdown(self, how: int, /) -> None: ...
-    def close(self) -> None: ...
-    async def wait_readable(self) -> None: ...
-    async def wait_writable(self) -> None: ...
-
-
-class KernelSocket(stdlib_socket.socket):
-    """The kernel's socket, as a :class:`ClientSocket`. Takes the file descriptor over."""
-
-    def __init__(self, fileno: int) -> None:
-        super().__init__(fileno=fileno)
-        self.setblocking(False)
-
-    async def wait_readable(self) -> None:
-        await trio.lowlevel.wait_readable(self)
-
-    async def wait_writable(self) -> None:
-        await trio.lowlevel.wait_writable(self)
-
-    def close(self) -> None:
-        if self.fileno() >= 0:
-            trio.lowlevel.notify_closing(self)
-        super().close()
-
-
-class ClientStream(trio.abc.Stream):
-    """A trio stream over a client's socket.
+class DirectStream(trio.abc.Stream):
+    """A trio stream on a non-blocking socket, with as little between the two as there can be.
 
     A write that is cancelled half-way, or of which the socket accepts no byte for ``write_timeout``
     seconds, kills the connection: part of it may be out, so no later byte would make sense to the
-    peer. A client that reads slowly but reads is never cut. No write is shielded.
+    peer. One that reads slowly but reads is never cut. No write is shielded.
 
-    It works on the socket itself, because the usual write, which the kernel takes at once, must not
-    pay for a deadline that it does not need.
+    A token is a small write that the kernel takes at once, and a small read that nothing is there
+    for yet: so a write pays for no deadline before it has to wait, and a read waits before it
+    tries.
     """
 
-    def __init__(self, socket: ClientSocket, *, write_timeout: float) -> None:
+    def __init__(self, socket: Socket, *, write_timeout: float) -> None:
         self.socket = socket
         self.write_timeout = write_timeout
         self.unsent = memoryview(b"")
@@ -90,7 +51,7 @@ class ClientStream(trio.abc.Stream):
         return sent
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Write all of ``data``. Raises :exc:`trio.BrokenResourceError` where the client is gone or
+        """Write all of ``data``. Raises :exc:`trio.BrokenResourceError` where the peer is gone or
         stuck.
 
         Lets others run only where it has to wait: who writes on and on has waited for what it
@@ -108,7 +69,7 @@ class ClientStream(trio.abc.Stream):
                     sent += self._send_nowait(view[sent:])
             except trio.TooSlowError as error:
                 self.kill()
-                raise trio.BrokenResourceError("the client does not take our bytes") from error
+                raise trio.BrokenResourceError("the peer does not take our bytes") from error
             except trio.Cancelled:
                 self.kill()
                 raise
@@ -119,9 +80,9 @@ class ClientStream(trio.abc.Stream):
         await self.socket.wait_writable()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """Read what is there, b"" at the end of the client's side. If cancelled, nothing was read.
+        """Read what is there, b"" at the end of the peer's side. If cancelled, nothing was read.
 
-        Raises :exc:`trio.BrokenResourceError` where the client reset, and
+        Raises :exc:`trio.BrokenResourceError` where the peer reset, and
         :exc:`trio.ClosedResourceError` after :meth:`kill` or :meth:`close`.
         """
         while True:
@@ -132,7 +93,7 @@ class ClientStream(trio.abc.Stream):
             except BlockingIOError:
                 continue  # the kernel thought better of it
             except OSError as error:
-                raise trio.BrokenResourceError("the client reset the connection") from error
+                raise trio.BrokenResourceError("the peer reset the connection") from error
 
     def send_eof(self) -> None:
         """Say that nothing more will be written; what was written is still delivered."""
@@ -140,7 +101,7 @@ class ClientStream(trio.abc.Stream):
             self.socket.shutdown(stdlib_socket.SHUT_WR)
 
     def kill(self) -> None:
-        """Close at once and tell the client by RST. Whoever waits in a read or write gets an error.
+        """Close at once and tell the peer by RST. Whoever waits in a read or write gets an error.
         Idempotent."""
         with contextlib.suppress(OSError):
             self.socket.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_LINGER, ABORT)
@@ -168,7 +129,7 @@ class ClientStream(trio.abc.Stream):
             return 0
         except OSError as error:
             self.kill()
-            raise trio.BrokenResourceError("the client has gone") from error
+            raise trio.BrokenResourceError("the peer has gone") from error
 
     def _check_open(self) -> None:
         if self.socket.fileno() < 0:
