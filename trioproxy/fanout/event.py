@@ -33,20 +33,16 @@ class Event:
     """One message of a generation. Never changed but for ``frames``, the cache of its renderings.
 
     ``seq`` is dense and starts at 1. ``position`` is the number of payload bytes in the stream up
-    to and with this event, so that the distance between two readers is one subtraction.
+    to and with this event, so that the distance between two readers is one subtraction. ``cost`` is
+    what it is accounted for in memory, in bytes, its cached frames included.
     """
 
     seq: int
     name: bytes | None
     data: bytes
     position: int
+    cost: int
     frames: dict[Renderer, bytes] = field(default_factory=dict["Renderer", bytes], repr=False)
-
-    @property
-    def cost(self) -> int:
-        """Bytes of memory that this event is accounted for, its cached frames included."""
-        payload = len(self.data) + (len(self.name) if self.name else 0)
-        return OVERHEAD_BYTES + payload + sum(map(len, self.frames.values()))
 
 
 class Gap(NamedTuple):

@@ -7,7 +7,7 @@ from typing import Literal
 
 from trioproxy.fanout.budget import Budget
 from trioproxy.fanout.errors import TranscriptFull
-from trioproxy.fanout.event import Batch, Event, Gap, Renderer
+from trioproxy.fanout.event import OVERHEAD_BYTES, Batch, Event, Gap, Renderer
 
 MAX_BATCH_BYTES = 64 * 1024
 """A batch holds this many payload bytes at most (or one larger event): one write must not hold
@@ -47,15 +47,14 @@ class Transcript:
     def append(self, name: bytes | None, data: bytes) -> None:
         """Add one event. Raises :class:`TranscriptFull`, with nothing added, where trimming is
         not allowed."""
-        event = Event(self.last + 1, name, data, self.position + len(data))
-        cost = event.cost
+        cost = OVERHEAD_BYTES + len(data) + (len(name) if name else 0)
         if self._when_full == "fail":
             self._budget.relieve(cost)
             if self.held_bytes + cost > self.max_bytes or not self._budget.holds(cost):
                 raise TranscriptFull(self.max_bytes)
-        self._events.append(event)
-        self.last = event.seq
-        self.position = event.position
+        self.last += 1
+        self.position += len(data)
+        self._events.append(Event(self.last, name, data, self.position, cost))
         self._grow(cost)
 
     def read(self, cursor: int) -> Batch | None:
@@ -87,6 +86,7 @@ class Transcript:
         frame = event.frames.get(renderer)
         if frame is None:
             frame = event.frames[renderer] = renderer(self.generation_id, event)
+            event.cost += len(frame)
             if event.seq >= self.first:
                 self._grow(len(frame))
         return frame
@@ -97,15 +97,18 @@ class Transcript:
         self._trim(len(self._events))
 
     def _grow(self, cost: int) -> None:
+        budget = self._budget
         self.held_bytes += cost
-        self._budget.used += cost
-        self._budget.relieve()
+        budget.used += cost
+        if self.held_bytes > self.max_bytes or budget.used > budget.max_bytes:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        budget = self._budget
+        budget.relieve()
         if self._when_full == "trim":
-            excess = max(
-                self.held_bytes - self.max_bytes, self._budget.used - self._budget.max_bytes
-            )
-            if excess > 0:
-                self._trim(self._count_to_free(excess))
+            excess = max(self.held_bytes - self.max_bytes, budget.used - budget.max_bytes)
+            self._trim(self._count_to_free(excess))
 
     def _count_to_free(self, excess: int) -> int:
         # The newest event always stays: a reader that keeps up must see it whatever its size.

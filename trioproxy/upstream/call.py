@@ -27,10 +27,17 @@ class Answer:
         return self
 
     async def __anext__(self) -> bytes:
-        """The next chunk. Raises :class:`UpstreamBroken`. If cancelled, the answer is of no
-        further use."""
+        if chunk := await self.receive():
+            return chunk
+        raise StopAsyncIteration
+
+    async def receive(self) -> bytes:
+        """The next chunk; b"" at the end. Raises :class:`UpstreamBroken`. If cancelled, the answer
+        is of no further use."""
         try:
             return await self._chunks.__anext__()
+        except StopAsyncIteration:
+            return b""
         except httpx.HTTPError as error:
             raise UpstreamBroken(f"the upstream's answer broke off: {describe(error)}") from error
 

@@ -62,7 +62,7 @@ class EventFeed:
         Raises :class:`UpstreamBroken`. If cancelled, the answer is of no further use.
         """
         while not self._ended:
-            chunk = await anext(self._answer, b"")
+            chunk = await self._answer.receive()
             try:
                 messages = self._parser.feed(chunk) if chunk else self._finish()
             except EventTooLarge as error:
@@ -114,6 +114,6 @@ class WholeFeed:
         """The next piece. Raises :class:`UpstreamBroken`."""
         if self._ended:
             raise StopAsyncIteration
-        chunk = await anext(self._answer, b"")
+        chunk = await self._answer.receive()
         self._ended = not chunk
         return [Arrival(None, chunk, None if chunk else COMPLETED)]

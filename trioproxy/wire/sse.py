@@ -72,7 +72,14 @@ class SSEParser:
         the parser is dead then. The messages that the same chunk completed before are lost, which
         takes a chunk larger than the bound.
         """
-        return [message for _, message in self.feed_with_ids(chunk)]
+        self._require_alive()
+        messages: list[Message] = []
+        for line in self._lines(chunk):
+            if line:
+                self._field(line)
+            elif (message := self._end_event()) is not None:
+                messages.append(message)
+        return messages
 
     def feed_with_ids(self, chunk: bytes) -> list[tuple[bytes, Message]]:
         """The same, each message with the id in force at its blank line.
@@ -85,10 +92,7 @@ class SSEParser:
         for line in self._lines(chunk):
             if line:
                 self._field(line)
-                continue
-            self.last_event_id = self._id
-            message = self._take_pending()
-            if message is not None:
+            elif (message := self._end_event()) is not None:
                 messages.append((self._id, message))
         return messages
 
@@ -165,6 +169,11 @@ class SSEParser:
         if len(self._data) + len(self._more) > self._max_event_bytes:
             self._die()
 
+    def _end_event(self) -> Message | None:
+        """Process a blank line."""
+        self.last_event_id = self._id
+        return self._take_pending()
+
     def _take_pending(self) -> Message | None:
         """Return the event so far, if it has data, and begin the next one."""
         name, data = self._name, self._data
@@ -196,13 +205,14 @@ def encode(message: Message, event_id: bytes | None = None) -> bytes:
     NUL, for which readers would ignore it.
     """
     name, data = message
-    head = b"event: " + _one_line("name", name) + b"\n" if name else b""
-    tail = b"\n"
-    if event_id is not None:
-        if b"\0" in event_id:
-            raise ValueError(f"an event's id must not hold NUL: {event_id!r}")
-        tail = b"id: " + _one_line("id", event_id) + b"\n\n"
-    return head + b"data: " + _with_lf(data).replace(b"\n", b"\ndata: ") + b"\n" + tail
+    if b"\n" in data or b"\r" in data:
+        data = _with_lf(data).replace(b"\n", b"\ndata: ")
+    head = b"event: %b\n" % _one_line("name", name) if name else b""
+    if event_id is None:
+        return b"%bdata: %b\n\n" % (head, data)
+    if b"\0" in event_id:
+        raise ValueError(f"an event's id must not hold NUL: {event_id!r}")
+    return b"%bdata: %b\nid: %b\n\n" % (head, data, _one_line("id", event_id))
 
 
 def encode_comment(text: bytes = b"") -> bytes:

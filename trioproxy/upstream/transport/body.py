@@ -68,7 +68,9 @@ class ResponseBody(httpx.AsyncByteStream):
         parser = self.parser
         try:
             while not piece and not parser.is_complete:
-                piece = await self._read()
+                if parser.flaw is not None:  # what came before it was handed out first
+                    raise httpx.RemoteProtocolError(parser.flaw)
+                piece = parser.feed(await self._connection.receive())
         except BaseException:
             self.close()
             raise
@@ -115,20 +117,13 @@ class ResponseBody(httpx.AsyncByteStream):
     async def _read_head(self) -> None:
         try:
             while not self.parser.has_head:
-                self._received = await self._read()
+                if self.parser.flaw is not None:
+                    raise httpx.RemoteProtocolError(self.parser.flaw)
+                self._received = self.parser.feed(await self._connection.receive())
         except httpx.ReadError:
             if self._write_error is None:
                 raise
             raise self._write_error from None  # of the two, it was the first
-
-    async def _read(self) -> bytes:
-        """What a read brings of the body."""
-        piece = b""
-        if self.parser.flaw is None:  # else what came before it was handed out first
-            piece = self.parser.feed(await self._connection.receive())
-        if self.parser.flaw is not None and not piece:
-            raise httpx.RemoteProtocolError(self.parser.flaw)
-        return piece
 
     def _settle(self) -> None:
         """Give the connection up as soon as the answer is there."""
