@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import re
+from functools import partial
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.support.source import ScriptedSource
-from trioproxy.fanout import COMPLETED, Event, Hub, Subscriber, open_hub
+from trioproxy.fanout import COMPLETED, Event, Evicted, Hub, Subscriber, failed, open_hub
 from trioproxy.fanout.pump import FEW, WRITES_AT_ONCE
 
 HEARTBEAT = b"~"
@@ -53,8 +54,10 @@ class Lender:
         self.read: list[int] = []
         self.subscriber: Subscriber
 
-    async def run(self, hub: Hub, source: ScriptedSource, *, after: int | None = None) -> None:
-        with hub.join("key", source, after=after) as self.subscriber:
+    async def run(
+        self, hub: Hub, source: ScriptedSource, *, after: int | None = None, key: str = "key"
+    ) -> None:
+        with hub.join(key, source, after=after) as self.subscriber:
             while self.subscriber.end is None:
                 while self.subscriber.is_current and self.sink.room is None:
                     await self.subscriber.lend(self.sink)
@@ -228,6 +231,53 @@ async def test_who_leaves_in_the_middle_of_a_pass_is_written_to_no_more() -> Non
 
     assert lenders[-1].sink.writes <= 1
     assert all(lender.seqs == [1, 2] for lender in lenders[:-1])
+
+
+@pytest.mark.parametrize("number", [FEW, 2 * FEW])
+async def test_who_is_evicted_before_its_turn_is_not_written_to_after_its_end(number: int) -> None:
+    source = ScriptedSource()
+
+    class Treacherous(ScriptedSink):
+        def write_nowait(self, data: bytes) -> int:
+            lenders[-1].subscriber.evict("draining")
+            return super().write_nowait(data)
+
+    lenders = [Lender(Treacherous())] + [Lender() for _ in range(number - 1)]
+    async with open_hub() as hub, trio.open_nursery() as nursery:
+        for lender in lenders:
+            nursery.start_soon(lender.run, hub, source)
+            await wait_all_tasks_blocked()  # so that they are written to in this order
+        source.complete()
+
+    assert (lenders[-1].seqs, lenders[-1].subscriber.end) == ([], Evicted("draining"))
+    assert all(lender.seqs == [1] for lender in lenders[:-1])
+
+
+@pytest.mark.parametrize("number", [1, 2 * FEW])
+async def test_a_crash_while_writing_is_its_generations_alone(
+    number: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    def crash(generation_id: str, event: Event) -> bytes:
+        raise ZeroDivisionError
+
+    class Crashing(ScriptedSink):
+        render = staticmethod(crash)
+
+    source, other = ScriptedSource(), ScriptedSource()
+    lenders, watcher = [Lender(Crashing()) for _ in range(number)], Lender()
+    async with open_hub() as hub, trio.open_nursery() as nursery:
+        nursery.start_soon(partial(watcher.run, key="other"), hub, other)
+        for lender in lenders:
+            nursery.start_soon(lender.run, hub, source)
+        await wait_all_tasks_blocked()
+        source.arrive(b"a")
+        other.arrive(b"a")
+        await wait_all_tasks_blocked()
+        other.complete()
+
+    assert {lender.subscriber.end for lender in lenders} == {failed("internal")}
+    assert (watcher.seqs, watcher.subscriber.end) == ([1, 2], COMPLETED)
+    assert "ZeroDivisionError" in caplog.text
 
 
 async def test_a_thousand_sinks_hold_up_the_other_tasks_for_a_few_hundred_writes_at_most() -> None:

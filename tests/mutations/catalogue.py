@@ -308,6 +308,27 @@ MUTATIONS = [
         ("tests/fanout/test_pump.py",),
     ),
     Mutation(
+        "who was evicted is written to after its end",
+        "fanout/subscriber.py",
+        "            generation.pump.give_back(self)",
+        "            pass",
+        ("tests/fanout/test_pump.py",),
+    ),
+    Mutation(
+        "a crash of the pump is everybody's who lent to it",
+        "fanout/pump.py",
+        "        except Exception as error:\n            self._generation.fail(error)\n        finally:",
+        "        finally:",
+        ("tests/fanout/test_pump.py",),
+    ),
+    Mutation(
+        "a crash where the courier comes by is everybody's",
+        "fanout/pump.py",
+        "        except Exception as error:\n            self._generation.fail(error)\n            self._return_all()",
+        "        finally:\n            pass",
+        ("tests/fanout/test_pump.py",),
+    ),
+    Mutation(
         "the rest of a part is forgotten",
         "net/stream.py",
         '            data, self.unsent = bytes(self.unsent) + data, memoryview(b"")\n',

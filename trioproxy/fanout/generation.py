@@ -11,6 +11,7 @@ from typing import Literal
 
 import trio
 
+from trioproxy.fanout.courier import Courier
 from trioproxy.fanout.errors import CursorAhead, SourceFailed, TooManySubscribers
 from trioproxy.fanout.event import Arrival
 from trioproxy.fanout.outcome import Outcome, cancelled, failed
@@ -48,6 +49,7 @@ class Generation:
         mode: Mode,
         linger: float,
         max_subscribers: int,
+        courier: Courier,
         on_end: Callable[[Generation], None],
         tenant: str = "",
         origin: object = None,
@@ -74,7 +76,7 @@ class Generation:
         self._ends_at = trio.current_time() + max_seconds
         self._scope = trio.CancelScope(deadline=self._ends_at)
         self._nursery: trio.Nursery | None = None  # while its tasks run
-        self.pump = Pump(self)
+        self.pump = Pump(self, courier)
         self._begin_linger()
 
     # -- joining and leaving: synchronous, one atomic step each ------------------------------------
@@ -187,7 +189,7 @@ class Generation:
                     self._nursery = nursery
                     nursery.start_soon(self._read, name=f"reader of {self.id}")
         except* Exception as errors:  # a source with a nursery can raise these beside Cancelled
-            self._fail(errors)
+            self.fail(errors)
         finally:
             self._settle(cancelled(self._expiry()))
 
@@ -211,11 +213,11 @@ class Generation:
                         self._append(arrivals)
                     self._settle(failed("truncated"))
                 except Exception as error:
-                    self._fail(error)
+                    self.fail(error)
                 finally:  # told before the source is left, which may take a moment
                     self._see_expiry()
         except Exception as error:
-            self._fail(error)
+            self.fail(error)
 
     def _append(self, arrivals: Sequence[Arrival]) -> None:
         if self.outcome is not None:
@@ -229,11 +231,12 @@ class Generation:
                 return
         self._ring()
 
-    def _fail(self, error: Exception) -> None:
+    def fail(self, error: Exception) -> None:
+        """End it as failed, for what its source told or for a crash, which is logged."""
         if isinstance(error, SourceFailed):
             self._settle(failed(error.reason, _without_frames(error)))
             return
-        logger.error("generation %s: its source crashed", self.id, exc_info=error)
+        logger.error("generation %s crashed", self.id, exc_info=error)
         self._settle(failed("internal"))
 
     def _ring(self) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import trio
 
+from trioproxy.fanout.courier import Courier
 from trioproxy.fanout.errors import (
     CursorAhead,
     HubClosed,
@@ -49,12 +50,16 @@ async def open_hub(limits: Limits | None = None) -> AsyncGenerator[Hub]:
     On exit every running generation is cancelled (``cancelled("shutdown")``) and the block waits
     until each has left its source.
     """
-    async with trio.open_nursery() as nursery:
-        hub = Hub(nursery, limits or Limits())
-        try:
-            yield hub
-        finally:
-            hub.close()
+    async with trio.open_nursery() as outer:
+        courier = Courier()
+        outer.start_soon(courier.run, name="courier")
+        async with trio.open_nursery() as nursery:
+            hub = Hub(nursery, courier, limits or Limits())
+            try:
+                yield hub
+            finally:
+                hub.close()
+        outer.cancel_scope.cancel(reason="no generation is left")
 
 
 class Hub:
@@ -65,9 +70,10 @@ class Hub:
     separate the two.
     """
 
-    def __init__(self, nursery: trio.Nursery, limits: Limits) -> None:
+    def __init__(self, nursery: trio.Nursery, courier: Courier, limits: Limits) -> None:
         self.limits = limits
         self._nursery = nursery
+        self._courier = courier
         self._by_key: dict[Hashable, Generation] = {}
         self._running: dict[str, Generation] = {}
         self._retention = Retention(limits.retention, limits.max_hub_bytes)
@@ -261,6 +267,7 @@ class Hub:
             max_seconds=self.limits.max_seconds,
             tenant=tenant,
             origin=origin,
+            courier=self._courier,
             on_end=self._retain,
         )
 

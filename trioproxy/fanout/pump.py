@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
+from trioproxy.fanout.courier import Courier
 from trioproxy.fanout.doorbell import Doorbell
 from trioproxy.fanout.event import Batch, Renderer
 
@@ -25,7 +26,7 @@ WRITES_AT_ONCE = 256
 """So many writes before the other tasks get their turn."""
 
 FEW = 4
-"""So many sinks the reader serves itself, which saves a task switch for each of its reads."""
+"""So many sinks are left to the hub's courier, which saves a task switch for each read."""
 
 
 class Sink(Protocol):
@@ -50,14 +51,16 @@ class Sink(Protocol):
 
 
 class Pump:
-    """Writes what is new to the sinks that are lent, from each one's own cursor.
+    """Writes what is new to the sinks that are lent, from each one's own cursor. If that crashes, it
+    is its generation that fails.
 
     A refusal takes the sink back in the same step: its subscriber is woken, and reads on by itself.
     """
 
-    def __init__(self, generation: Generation) -> None:
+    def __init__(self, generation: Generation, courier: Courier) -> None:
         self.sinks: dict[Subscriber, Sink] = {}
         self._generation = generation
+        self._courier = courier
         self._bell: Doorbell | None = None  # while its task runs
         self._interval = 0.0
         self._written_at = trio.current_time()
@@ -77,14 +80,26 @@ class Pump:
             self._ring()  # so that the task ends
 
     def tell_news(self) -> None:
-        """Have what is new written. Where sinks are few that is done here and now."""
+        """Have what is new written."""
         if len(self.sinks) <= FEW:
-            self._written_at = trio.current_time()
-            prepared: Prepared = {}
-            for subscriber in list(self.sinks):
-                self._write_news(subscriber, prepared)
+            self._courier.send(self)
         else:
             self._ring()
+
+    def deliver(self) -> None:
+        """Write what is new, here and now, to the few sinks that there are."""
+        if len(self.sinks) > FEW:  # more were lent since it was sent
+            self._ring()
+            return
+        self._written_at = trio.current_time()
+        prepared: Prepared = {}
+        try:
+            for subscriber in list(self.sinks):
+                if subscriber in self.sinks:
+                    self._write_news(subscriber, prepared)
+        except Exception as error:
+            self._generation.fail(error)
+            self._return_all()
 
     def _ring(self) -> None:
         if self._bell is not None:
@@ -101,11 +116,12 @@ class Pump:
                     await self._pass(self._write_news)
                 elif trio.current_time() >= self._written_at + self._interval:
                     await self._pass(self._write_heartbeat)
+        except Exception as error:
+            self._generation.fail(error)
         finally:
             self._bell = None
             bell.close()
-            for subscriber in list(self.sinks):
-                self._return(subscriber)
+            self._return_all()
 
     async def _pass(self, write: Callable[[Subscriber, Prepared], None]) -> None:
         self._written_at = trio.current_time()
@@ -144,6 +160,10 @@ class Pump:
     def _return(self, subscriber: Subscriber) -> None:
         self.give_back(subscriber)
         subscriber.bell.ring()
+
+    def _return_all(self) -> None:
+        for subscriber in list(self.sinks):
+            self._return(subscriber)
 
 
 Prepared = dict[tuple[int, Renderer, Callable[[bytes], bytes]], tuple[Batch, bytes]]

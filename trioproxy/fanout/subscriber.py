@@ -69,6 +69,7 @@ class Subscriber:
         is_through = generation.outcome is not None and self.cursor == generation.transcript.last
         if self.end is None and not is_through:
             self.end = Evicted(reason)
+            generation.pump.give_back(self)  # what comes after its end must not be written
             self.bell.ring()
 
     def __aiter__(self) -> Subscriber:
