@@ -317,15 +317,15 @@ MUTATIONS = [
     Mutation(
         "a crash of the pump is everybody's who lent to it",
         "fanout/pump.py",
-        "        except Exception as error:\n            self._generation.fail(error)\n        finally:",
-        "        finally:",
+        "        except Exception as error:\n            self._generation.fail(error)\n        finally",
+        "        finally",
         ("tests/fanout/test_pump.py",),
     ),
     Mutation(
         "a crash where the courier comes by is everybody's",
         "fanout/pump.py",
-        "        except Exception as error:\n            self._generation.fail(error)\n            self._return_all()",
-        "        finally:\n            pass",
+        "            self._generation.fail(error)\n            self._return_all()\n",
+        "            raise\n",
         ("tests/fanout/test_pump.py",),
     ),
     Mutation(

@@ -51,8 +51,8 @@ class Sink(Protocol):
 
 
 class Pump:
-    """Writes what is new to the sinks that are lent, from each one's own cursor. If that crashes, it
-    is its generation that fails.
+    """Writes what is new to the sinks that are lent, from each one's own cursor. If that crashes,
+    its generation fails.
 
     A refusal takes the sink back in the same step: its subscriber is woken, and reads on by itself.
     """
