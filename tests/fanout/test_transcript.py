@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trioproxy.fanout import Event, Gap, Transcript, TranscriptFull, WhenFull
-from trioproxy.fanout.event import OVERHEAD_BYTES
-from trioproxy.fanout.transcript import MAX_BATCH_BYTES, Budget
+from trioproxy.fanout.transcript import MAX_BATCH_BYTES, OVERHEAD_BYTES, Budget
 
 KILOBYTE = b"x" * (1_000 - OVERHEAD_BYTES)
 
@@ -50,6 +52,10 @@ def frame(generation_id: str, event: Event) -> bytes:
 
 def other_frame(generation_id: str, event: Event) -> bytes:
     return b"?" + event.data
+
+
+def cost_of(event: Event, *, is_rendered: bool) -> int:
+    return OVERHEAD_BYTES + len(event.data) + is_rendered * len(frame("gen_1", event))
 
 
 # -- appending and reading -------------------------------------------------------------------------
@@ -211,7 +217,7 @@ def test_rendering_drops_the_head_when_it_passes_the_bound() -> None:
         transcript.frame(event, frame)
 
     assert [event.seq for event in held(transcript)] == [2]
-    assert transcript.held_bytes == sum(event.cost for event in held(transcript))
+    assert transcript.held_bytes == 1_000 + len(frame("gen_1", transcript.events[0]))
 
 
 def test_a_transcript_that_must_be_whole_loses_nothing_to_rendering() -> None:
@@ -231,6 +237,37 @@ def test_a_frame_of_what_was_dropped_is_not_accounted_for() -> None:
 
     assert transcript.frame(event, other_frame) == b"?" + KILOBYTE
     assert (transcript.held_bytes, budget.used) == (0, 0)
+
+
+def test_what_is_held_takes_the_memory_that_it_is_counted_for() -> None:
+    def render(generation_id: str, event: Event) -> bytes:
+        return b"data: %b\nid: %b:%d\n\n" % (event.data, generation_id.encode(), event.seq)
+
+    transcript = make()
+    tracemalloc.start()
+    try:
+        for number in range(10_000):
+            transcript.append(None, b"%0100d" % number)
+            batch = transcript.read(number)
+            assert batch is not None
+            batch.render(render)
+        held_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert 0.8 < held_bytes / transcript.held_bytes < 1.2
+
+
+def test_what_is_held_is_nothing_to_the_garbage_collector() -> None:
+    transcript = make(*(b"%d" % number for number in range(10_000)))
+    for event in held(transcript):
+        transcript.frame(event, frame)
+    gc.collect()
+
+    before = len(gc.get_objects())
+    transcript.clear()
+
+    assert len(gc.get_objects()) > before - 100
 
 
 # -- the memory that all share ---------------------------------------------------------------------
@@ -274,6 +311,7 @@ def test_the_accounts_are_right_whatever_happens(
         make(max_bytes=max_bytes, budget=budget),
         make(max_bytes=4_000, budget=budget),
     ]
+    rendered: list[set[int]] = [set(), set()]
 
     for operation, which, size in operations:
         transcript = transcripts[which]
@@ -282,11 +320,16 @@ def test_the_accounts_are_right_whatever_happens(
             case "append":
                 transcript.append(None, b"x" * size)
             case "render" if events:
-                transcript.frame(events[size % len(events)], frame)
+                event = events[size % len(events)]
+                transcript.frame(event, frame)
+                rendered[which].add(event.seq)
             case _:
                 transcript.clear()
 
-        costs = [sum(event.cost for event in held(each)) for each in transcripts]
+        costs = [
+            sum(cost_of(event, is_rendered=event.seq in seqs) for event in held(each))
+            for each, seqs in zip(transcripts, rendered, strict=True)
+        ]
         assert costs == [each.held_bytes for each in transcripts]
         assert sum(costs) == budget.used
         for each in transcripts:

@@ -317,8 +317,8 @@ MUTATIONS = [
     Mutation(
         "a crash of the pump is everybody's who lent to it",
         "fanout/pump.py",
-        "        except Exception as error:\n            self._generation.fail(error)\n        finally",
-        "        finally",
+        "            self._generation.fail(error)\n        finally",
+        "            raise\n        finally",
         ("tests/fanout/test_pump.py",),
     ),
     Mutation(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -13,10 +13,6 @@ if TYPE_CHECKING:
 Renderer = Callable[[str, "Event"], bytes]
 """Turns (generation id, event) into the bytes of one wire format. Compared by identity: one
 function, one format."""
-
-OVERHEAD_BYTES = 256
-"""What an event costs beside its payload: the objects that hold it. Measured on CPython 3.11,
-rounded up."""
 
 
 class Arrival(NamedTuple):
@@ -28,21 +24,17 @@ class Arrival(NamedTuple):
     decides: Outcome | None = None
 
 
-@dataclass(slots=True, eq=False)  # frozen ones take three times as long to make
-class Event:
-    """One message of a generation. Never changed but for ``frames``, the cache of its renderings.
+class Event(NamedTuple):
+    """One message of a generation.
 
     ``seq`` is dense and starts at 1. ``position`` is the number of payload bytes in the stream up
-    to and with this event, so that the distance between two readers is one subtraction. ``cost`` is
-    what it is accounted for in memory, in bytes, its cached frames included.
+    to and with this event, so that the distance between two readers is one subtraction.
     """
 
     seq: int
     name: bytes | None
     data: bytes
     position: int
-    cost: int
-    frames: dict[Renderer, bytes] = field(default_factory=dict["Renderer", bytes], repr=False)
 
 
 class Gap(NamedTuple):

@@ -20,7 +20,7 @@ OnLag = Literal["wait", "skip", "evict"]
 class Subscriber:
     """Reads a generation in batches: ``async for batch in subscriber``.
 
-    What it yields is a dense run of events from its cursor, the same objects for every subscriber;
+    What it yields is a dense run of events from its cursor, the same bytes for every subscriber;
     a stretch that it cannot have is told as ``batch.gap``. After the last batch the iteration stops
     and ``end`` says why: the generation's outcome, or this subscriber's own eviction.
 

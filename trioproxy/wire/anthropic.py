@@ -69,7 +69,7 @@ def _text(message: Message) -> str:
 def _usage(message: Message) -> Usage | None:
     """What went in is told by the first event, which counts no output yet; what came out by the
     last but one."""
-    if b'"usage"' not in message.data:
+    if message.data.find(b'"usage"') < 0:
         return None
     metered = decode(_metered, message.data)
     if metered is None:

@@ -38,7 +38,7 @@ def _text(message: Message) -> str:
 
 def _usage(message: Message) -> Usage | None:
     """Each event counts; the last one counts for the whole."""
-    if b'"tokens_predicted"' not in message.data:
+    if message.data.find(b'"tokens_predicted"') < 0:
         return None
     chunk = decode(_chunks, message.data)
     return chunk and usage_of(chunk.tokens_evaluated, chunk.tokens_predicted)

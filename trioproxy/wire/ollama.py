@@ -48,7 +48,7 @@ def _verdict(message: Message) -> Verdict | None:
 
 
 def _usage(message: Message) -> Usage | None:
-    if b'"eval_count"' not in message.data:
+    if message.data.find(b'"eval_count"') < 0:
         return None
     line = decode(_lines, message.data)
     return line and usage_of(line.prompt_eval_count, line.eval_count)

@@ -61,7 +61,7 @@ def _verdict(message: Message) -> Verdict | None:
 
 
 def _usage(message: Message) -> Usage | None:
-    if b'"usage"' not in message.data:
+    if message.data.find(b'"usage"') < 0:
         return None
     metered = decode(_metered, message.data)
     usage = metered and metered.usage

@@ -110,7 +110,7 @@ def _text(message: Message) -> str:
 
 
 def _usage(message: Message) -> Usage | None:
-    if b'"usage"' not in message.data:
+    if message.data.find(b'"usage"') < 0:
         return None
     told = decode(_told, message.data)
     tokens = told and told.response and told.response.usage
@@ -118,7 +118,7 @@ def _usage(message: Message) -> Usage | None:
 
 
 def _answer_id(message: Message) -> str | None:
-    if b'"response"' not in message.data:
+    if message.data.find(b'"response"') < 0:
         return None
     told = decode(_told, message.data)
     return told and told.response and told.response.id

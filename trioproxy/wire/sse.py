@@ -9,6 +9,9 @@ Three things shape this module:
 * A chunk is any run of bytes: a CRLF, a byte order mark or a UTF-8 character may be cut in two.
   However they are cut, the same bytes give the same messages.
 * The work is linear in the input, and what is held between two chunks is bounded.
+
+Bytes are searched by ``find``: ``in`` first tries what it looks for as a number, which costs twice
+as much as the search.
 """
 
 from typing import NamedTuple, NoReturn
@@ -117,7 +120,7 @@ class SSEParser:
         if self._after_cr and chunk:
             chunk = chunk.removeprefix(b"\n")
             self._after_cr = False
-        if b"\r" in chunk:
+        if chunk.find(b"\r") >= 0:
             self._after_cr = chunk.endswith(b"\r")
             chunk = _with_lf(chunk)
         lines = chunk.split(b"\n")
@@ -153,7 +156,7 @@ class SSEParser:
         elif name == b"event":
             self._name = value or None
         elif name == b"id":
-            if b"\0" not in value:
+            if value.find(b"\0") < 0:
                 self._id = value
         elif name == b"retry":
             if value.isdigit() and len(value) <= _MAX_RETRY_DIGITS:
@@ -205,14 +208,14 @@ def encode(message: Message, event_id: bytes | None = None) -> bytes:
     NUL, for which readers would ignore it.
     """
     name, data = message
-    if b"\n" in data or b"\r" in data:
+    if data.find(b"\n") >= 0 or data.find(b"\r") >= 0:
         data = _with_lf(data).replace(b"\n", b"\ndata: ")
     head = b"event: %b\n" % _one_line("name", name) if name else b""
     if event_id is None:
-        return b"%bdata: %b\n\n" % (head, data)
-    if b"\0" in event_id:
+        return b"".join((head, b"data: ", data, b"\n\n"))
+    if event_id.find(b"\0") >= 0:
         raise ValueError(f"an event's id must not hold NUL: {event_id!r}")
-    return b"%bdata: %b\nid: %b\n\n" % (head, data, _one_line("id", event_id))
+    return b"".join((head, b"data: ", data, b"\nid: ", _one_line("id", event_id), b"\n\n"))
 
 
 def encode_comment(text: bytes = b"") -> bytes:
@@ -231,6 +234,6 @@ def _with_lf(text: bytes) -> bytes:
 
 
 def _one_line(what: str, value: bytes) -> bytes:
-    if b"\n" in value or b"\r" in value:
+    if value.find(b"\n") >= 0 or value.find(b"\r") >= 0:
         raise ValueError(f"an event's {what} must not hold CR or LF: {value!r}")
     return value
