@@ -240,9 +240,10 @@ class Generation:
         self._settle(failed("internal"))
 
     def _ring(self) -> None:
-        waiting, self.waiting = self.waiting, set()
-        for subscriber in waiting:
-            subscriber.bell.ring()
+        if self.waiting:
+            waiting, self.waiting = self.waiting, set()
+            for subscriber in waiting:
+                subscriber.bell.ring()
         if self.pump.sinks:
             self.pump.tell_news()
 

@@ -137,12 +137,12 @@ class Pump:
         transcript = self._generation.transcript
         while subscriber.cursor < transcript.last:
             key = (subscriber.cursor, sink.render, sink.wrap)
-            if key not in prepared:
+            if (ready := prepared.get(key)) is None:
                 batch = transcript.read(subscriber.cursor)
                 assert batch is not None
                 frames = b"" if batch.gap else sink.wrap(batch.render(sink.render))
-                prepared[key] = (batch, frames)
-            batch, data = prepared[key]
+                ready = prepared[key] = (batch, frames)
+            batch, data = ready
             taken = sink.write_nowait(data) if data else 0
             if taken:
                 subscriber.advance(batch)

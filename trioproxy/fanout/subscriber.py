@@ -124,8 +124,7 @@ class Subscriber:
     def advance(self, batch: Batch) -> None:
         """Take note that the batch, which begins at the cursor, has been delivered."""
         if batch.events:
-            self.cursor = batch.events[-1].seq
-            self._position = batch.events[-1].position
+            self.cursor, _, _, self._position = batch.events[-1]
         elif batch.gap is not None:
             self.cursor = batch.gap.last
             self._position = self.generation.transcript.position

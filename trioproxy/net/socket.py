@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import socket as stdlib_socket
+from collections.abc import Awaitable
 from typing import Any, Protocol, runtime_checkable
 
 import trio
@@ -29,8 +30,8 @@ class Socket(Protocol):
     def setsockopt(self, level: int, option: int, value: bytes, /) -> None: ...
     def shutdown(self, how: int, /) -> None: ...
     def close(self) -> None: ...
-    async def wait_readable(self) -> None: ...
-    async def wait_writable(self) -> None: ...
+    def wait_readable(self) -> Awaitable[None]: ...
+    def wait_writable(self) -> Awaitable[None]: ...
 
 
 class KernelSocket(stdlib_socket.socket):
@@ -46,11 +47,13 @@ class KernelSocket(stdlib_socket.socket):
         poll.register(self, select.POLLIN)
         return bool(poll.poll(0))
 
-    async def wait_readable(self) -> None:
-        await trio.lowlevel.wait_readable(self)
+    # Each hands on what trio returns: another coroutine around it would cost every token.
 
-    async def wait_writable(self) -> None:
-        await trio.lowlevel.wait_writable(self)
+    def wait_readable(self) -> Awaitable[None]:
+        return trio.lowlevel.wait_readable(self)  # noqa: ASYNC105
+
+    def wait_writable(self) -> Awaitable[None]:
+        return trio.lowlevel.wait_writable(self)  # noqa: ASYNC105
 
     def close(self) -> None:
         if self.fileno() >= 0:
