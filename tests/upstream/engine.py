@@ -56,6 +56,7 @@ class Peer:
         played: set when the script has returned.
         left: set when the client has closed or reset the connection.
         left_at: when that was seen, in seconds of `time.perf_counter`.
+        session_reused: whether its TLS was resumed; None where it has none.
     """
 
     def __init__(self, tcp: trio.SocketStream) -> None:
@@ -63,6 +64,7 @@ class Peer:
         self.played = trio.Event()
         self.left = trio.Event()
         self.left_at = math.inf
+        self.session_reused: bool | None = None
         self._tcp = tcp
         self._stream: trio.abc.Stream = tcp
 
@@ -71,6 +73,7 @@ class Peer:
         tls = trio.SSLStream(self._tcp, context, server_side=True, https_compatible=True)
         self._stream = tls
         await tls.do_handshake()
+        self.session_reused = tls.session_reused
 
     async def receive(self) -> bytes:
         """The next bytes. Raises `trio.EndOfChannel` or `trio.BrokenResourceError` where the client

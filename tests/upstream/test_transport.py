@@ -305,3 +305,13 @@ async def test_connection_is_used_again_after_a_large_request(
 
     assert bodies == [DONE, DONE]
     assert len(engine.peers) == 1
+
+
+async def test_tls_is_resumed_in_the_next_connection(nursery: trio.Nursery) -> None:
+    engine = await start_engine(nursery, play_each(*[whole_stream()] * 3), tls=server_context())
+    transport = transport_of()
+
+    bodies = [await (await call(transport, engine)).aread() for _ in range(3)]
+
+    assert bodies == [DONE] * 3
+    assert [peer.session_reused for peer in engine.peers] == [False, True, True]

@@ -40,6 +40,12 @@ class Connection:
         self._tls = tls
         self._stream = tcp if tls is None else tls
 
+    @property
+    def session(self) -> ssl.SSLSession | None:
+        """TLS's, to resume in the next connection to the origin; None without TLS. Servers give it
+        beside the first bytes of an answer (RFC 8446, section 4.6.1)."""
+        return None if self._tls is None else self._tls.session
+
     async def send(self, data: bytes) -> None:
         """Send all of it. Raises :exc:`httpx.WriteError`. If cancelled, some of it may be out."""
         try:
@@ -82,9 +88,16 @@ class Connection:
         self._tcp.close()
 
 
-async def connect(origin: Origin, ssl_context: ssl.SSLContext, seconds: float | None) -> Connection:
+async def connect(
+    origin: Origin,
+    ssl_context: ssl.SSLContext,
+    seconds: float | None,
+    *,
+    session: ssl.SSLSession | None = None,
+) -> Connection:
     """Connect, by TCP and, for https, TLS: both together, name resolution included, have so many
-    seconds (None: as long as it takes).
+    seconds (None: as long as it takes). ``session`` is of an earlier connection to the origin: as
+    long as the server knows it, the handshake is a short one.
 
     Raises :exc:`httpx.ConnectError` or :exc:`httpx.ConnectTimeout`. If cancelled, or if anything
     else goes wrong, the socket is closed before anything is awaited.
@@ -97,16 +110,20 @@ async def connect(origin: Origin, ssl_context: ssl.SSLContext, seconds: float | 
             tcp = DirectStream(take_over(opened.socket), write_timeout=math.inf)
             if origin.scheme == "http":
                 return Connection(tcp, None)
-            return await _shake_hands(tcp, ssl_context, origin.host)
+            return await _shake_hands(tcp, ssl_context, origin.host, session)
     except trio.TooSlowError as error:
         raise httpx.ConnectTimeout(f"no connection after {seconds} s") from error
     except (OSError, ValueError, trio.BrokenResourceError) as error:
         raise httpx.ConnectError(describe(error)) from error
 
 
-async def _shake_hands(tcp: DirectStream, ssl_context: ssl.SSLContext, host: str) -> Connection:
+async def _shake_hands(
+    tcp: DirectStream, ssl_context: ssl.SSLContext, host: str, session: ssl.SSLSession | None
+) -> Connection:
     try:
         tls = trio.SSLStream(tcp, ssl_context, server_hostname=host, https_compatible=True)
+        if session is not None:
+            tls.session = session
         await tls.do_handshake()
     except BaseException:
         tcp.close()

@@ -41,6 +41,7 @@ class TrioTransport(httpx.AsyncBaseTransport):
         ssl_context.set_alpn_protocols(["http/1.1"])
         self._ssl_context = ssl_context
         self._pools = defaultdict[Origin, Pool](partial(Pool, max_connections, idle_seconds))
+        self._sessions: dict[Origin, ssl.SSLSession] = {}
         self._keeps = idle_seconds > 0
         self._keeping = 0
         self._something_kept = trio.lowlevel.ParkingLot()
@@ -116,10 +117,17 @@ class TrioTransport(httpx.AsyncBaseTransport):
             else:
                 return body
         timeouts = request.extensions.get("timeout", {})
-        fresh = await connect(origin, self._ssl_context, timeouts.get("connect"))
+        fresh = await connect(
+            origin,
+            self._ssl_context,
+            timeouts.get("connect"),
+            session=self._sessions.get(origin),
+        )
         lease.hold(fresh)
         body = self._body(request, fresh, lease)
         await body.begin(message)
+        if fresh.session is not None:
+            self._sessions[origin] = fresh.session
         return body
 
     def _body(self, request: httpx.Request, connection: Connection, lease: Lease) -> ResponseBody:
