@@ -21,7 +21,7 @@ from trioproxy.fanout import Hub, cancelled, open_hub
 from trioproxy.simulator import EngineSettings, SimulatedEngine, open_engine
 from trioproxy.testing import TaskCensus
 from trioproxy.upstream import Upstream
-from trioproxy.web import create_app
+from trioproxy.web import Metronome, create_app
 from trioproxy.web.app import ProxyApp
 
 CLIENTS = 300
@@ -135,7 +135,7 @@ async def test_requests_that_are_cancelled_in_the_step_of_the_head_leave_nothing
 
     async with open_engine(settings=SILENT) as engine, open_hub() as hub:
         upstream = Upstream(engine.url)
-        app = create_app(Settings(), hub, upstream, count_connections=lambda: 0)
+        app = create_app(Settings(), hub, upstream, Metronome(15), count_connections=lambda: 0)
         await wait_all_tasks_blocked()
         with TaskCensus() as census:
             async with trio.open_nursery() as clients:
@@ -155,7 +155,9 @@ async def test_request_that_is_cancelled_at_any_step_leaves_nothing(
     source = ScriptedSource()
     monkeypatch.setattr(Upstream, "stream", stream)
     async with open_hub() as hub:
-        app = create_app(Settings(), hub, Upstream("http://unused"), count_connections=lambda: 0)
+        app = create_app(
+            Settings(), hub, Upstream("http://unused"), Metronome(15), count_connections=lambda: 0
+        )
         steps, reached = 0, True
         while reached:
             steps += 1

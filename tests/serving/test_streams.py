@@ -26,7 +26,7 @@ from trioproxy.serving.server import open_server
 from trioproxy.simulator import EngineSettings, open_engine
 from trioproxy.testing import TaskCensus
 from trioproxy.upstream import Upstream
-from trioproxy.web import create_app
+from trioproxy.web import Metronome, create_app
 
 TOKENS = [b'{"choices":[{"text":"%d"}]}' % number for number in range(500)]
 BURST = b"".join(b"data: %s\n\n" % token for token in [*TOKENS, b"[DONE]"])
@@ -69,7 +69,9 @@ async def test_stream_outlives_the_frameworks_response_timeout(
         open_engine(settings=EngineSettings(rate=50, tokens=20, ttft=0)) as engine,
         open_hub() as hub,
     ):
-        app = create_app(Settings(), hub, Upstream(engine.url), count_connections=lambda: 0)
+        app = create_app(
+            Settings(), hub, Upstream(engine.url), Metronome(15), count_connections=lambda: 0
+        )
         assert app.config["RESPONSE_TIMEOUT"] is None
         app.config["RESPONSE_TIMEOUT"] = response_timeout
         config = Config()

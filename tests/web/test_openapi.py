@@ -16,7 +16,7 @@ from trioproxy import __version__
 from trioproxy.config import Settings
 from trioproxy.fanout import open_hub
 from trioproxy.upstream import Upstream
-from trioproxy.web import create_app
+from trioproxy.web import Metronome, create_app
 from trioproxy.wire import ROUTES
 
 IN_NO_DOCUMENT = {
@@ -83,7 +83,9 @@ async def test_the_document_is_of_this_version() -> None:
 async def test_every_route_is_in_the_document_and_everything_in_it_is_a_route() -> None:
     async with open_hub() as hub:
         upstream = Upstream(NOBODY_THERE)
-        app = create_app(Settings(debug=True), hub, upstream, count_connections=lambda: 0)
+        app = create_app(
+            Settings(debug=True), hub, upstream, Metronome(15), count_connections=lambda: 0
+        )
     routes = {
         (re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), method)
         for rule in app.url_map.iter_rules()

@@ -33,6 +33,7 @@ class Subscriber:
 
     __slots__ = (
         "_floor",
+        "_is_nudged",
         "_position",
         "bell",
         "cursor",
@@ -52,6 +53,7 @@ class Subscriber:
         # What was there before it joined is history to catch up with, not lag.
         self._floor = generation.transcript.position
         self._position = 0
+        self._is_nudged = False
 
     @property
     def lag(self) -> int:
@@ -72,15 +74,23 @@ class Subscriber:
             generation.pump.give_back(self)  # what comes after its end must not be written
             self.bell.ring()
 
+    def nudge(self) -> None:
+        """Have it return from its waiting, with an empty batch if there is no news. Nothing to one
+        that does not wait."""
+        self._is_nudged = True
+        self.bell.ring()
+
     def __aiter__(self) -> Subscriber:
         return self
 
     async def __anext__(self) -> Batch:
-        """Wait for news and return all of it, at most 64 KiB at a time.
+        """Wait for news and return all of it, at most 64 KiB at a time; nothing, where it was
+        nudged first.
 
         Always a checkpoint. If cancelled, nothing was taken: the next call returns what this one
         would have.
         """
+        self._is_nudged = False
         while True:
             if self.is_current:
                 self.generation.waiting.add(self)
@@ -92,6 +102,8 @@ class Subscriber:
                 return batch
             if self.end is not None:
                 raise StopAsyncIteration
+            if self._is_nudged:
+                return Batch([], None, self.generation.transcript)
 
     @property
     def is_current(self) -> bool:

@@ -17,7 +17,7 @@ from trioproxy.fanout import Hub, Limits, open_hub
 from trioproxy.serving.listening import Listen, listen
 from trioproxy.serving.server import Server, open_server
 from trioproxy.upstream import Timeouts, Upstream
-from trioproxy.web import create_app
+from trioproxy.web import create_app, open_metronome
 
 FAREWELL_SECONDS = 1.0
 """How long, after the drain, clients get to take the message that it is over."""
@@ -98,8 +98,18 @@ async def open_proxy(
         retention=settings.retention,
         max_lag=settings.max_lag,
     )
-    async with upstream.keep_alive(), open_hub(limits) as hub:
-        app = create_app(settings, hub, upstream, count_connections=lambda: len(server.connections))
+    async with (
+        upstream.keep_alive(),
+        open_hub(limits) as hub,
+        open_metronome(settings.heartbeat) as metronome,
+    ):
+        app = create_app(
+            settings,
+            hub,
+            upstream,
+            metronome,
+            count_connections=lambda: len(server.connections),
+        )
         config = _server_config(settings)
         listen_on = listen_on or partial(listen, config, write_timeout=settings.write_timeout)
         async with open_server(app, config, listen_on) as server:

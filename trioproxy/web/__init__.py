@@ -7,5 +7,6 @@ and the stack of what it holds) -> :mod:`~trioproxy.web.generate` (the API's own
 """
 
 from trioproxy.web.app import create_app
+from trioproxy.web.metronome import Metronome, open_metronome
 
-__all__ = ["create_app"]
+__all__ = ["Metronome", "create_app", "open_metronome"]

@@ -19,6 +19,7 @@ from trioproxy.web.failures import respond_to_error
 from trioproxy.web.forwarding import METHODS, Forward, ForwardedPath
 from trioproxy.web.generate import Generate
 from trioproxy.web.generations import Generations
+from trioproxy.web.metronome import Metronome
 from trioproxy.web.operations import Operations
 from trioproxy.web.sockets import (
     ProxyWebsocket,
@@ -26,6 +27,7 @@ from trioproxy.web.sockets import (
     Sockets,
     current_websocket,
 )
+from trioproxy.web.streaming import Streams
 from trioproxy.wire import OPENAI_RESPONSES, ROUTES, BadRequest
 
 
@@ -39,9 +41,14 @@ class ProxyApp(QuartTrio):
 
 
 def create_app(
-    settings: Settings, hub: Hub, upstream: Upstream, *, count_connections: Callable[[], int]
+    settings: Settings,
+    hub: Hub,
+    upstream: Upstream,
+    metronome: Metronome,
+    *,
+    count_connections: Callable[[], int],
 ) -> ProxyApp:
-    """Make the ASGI application that serves ``hub`` over ``upstream``. It owns neither."""
+    """Make the ASGI application that serves ``hub`` over ``upstream``. It owns nothing of these."""
     app = ProxyApp(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body
     app.config["BODY_TIMEOUT"] = settings.body_timeout
@@ -56,7 +63,8 @@ def create_app(
     app.after_request(cors.mark)
 
     calls = Calls(settings, hub, upstream)
-    generate = Generate(settings, calls)
+    streams = Streams(settings, metronome)
+    generate = Generate(settings, calls, streams)
     for path, dialect in ROUTES.items():
         if dialect is not OPENAI_RESPONSES:
             answer = partial(generate.answer, dialect)
@@ -66,13 +74,13 @@ def create_app(
     app.url_map.converters["forwarded"] = ForwardedPath
     app.add_url_rule("/<forwarded:path>", "forward", forward.answer, methods=METHODS)
 
-    background = Background(settings, calls, generate, forward)
+    background = Background(settings, calls, streams, generate, forward)
     response = "/v1/responses/<response_id>"
     app.add_url_rule("/v1/responses", "respond", background.create, methods=["POST"])
     app.add_url_rule(response, "retrieve", background.retrieve, methods=["GET"])
     app.add_url_rule(f"{response}/cancel", "cancel", background.cancel, methods=["POST"])
 
-    generations = Generations(settings, calls)
+    generations = Generations(settings, calls, streams)
     one = "/v1/generations/<generation_id>"
     app.add_url_rule("/v1/generations", "list", generations.list, methods=["GET"])
     app.add_url_rule("/v1/generations", "create", generations.create, methods=["POST"])

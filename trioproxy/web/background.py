@@ -20,7 +20,7 @@ from trioproxy.web.failures import failure_of_end, respond_to_end, respond_to_ga
 from trioproxy.web.forwarding import Forward
 from trioproxy.web.generate import Generate
 from trioproxy.web.responses import name_generation
-from trioproxy.web.streaming import stream_response
+from trioproxy.web.streaming import Streams
 from trioproxy.web.voice import api_voice
 from trioproxy.wire import (
     OPENAI_RESPONSES,
@@ -41,10 +41,16 @@ class Background:
     """``/v1/responses`` and what lies below it."""
 
     def __init__(
-        self, settings: Settings, calls: Calls, generate: Generate, forward: Forward
+        self,
+        settings: Settings,
+        calls: Calls,
+        streams: Streams,
+        generate: Generate,
+        forward: Forward,
     ) -> None:
         self._settings = settings
         self._calls = calls
+        self._streams = streams
         self._generate = generate
         self._forward = forward
 
@@ -79,7 +85,7 @@ class Background:
         subscriber = request.exit_stack.enter_context(
             self._calls.read(generation, after=_read_after(generation))
         )
-        response = stream_response(request, subscriber, DIALECT, VOICE, self._settings)
+        response = self._streams.respond(request, subscriber, DIALECT, VOICE)
         name_generation(response, generation)
         return response
 

@@ -13,7 +13,7 @@ from trioproxy.web.calls import Calls
 from trioproxy.web.connection import current_request
 from trioproxy.web.failures import respond_to_end, respond_to_gap
 from trioproxy.web.responses import name_generation, upstream_response
-from trioproxy.web.streaming import stream_response
+from trioproxy.web.streaming import Streams
 from trioproxy.web.voice import api_voice
 from trioproxy.wire import Dialect, read_call, with_stream
 
@@ -21,9 +21,10 @@ from trioproxy.wire import Dialect, read_call, with_stream
 class Generate:
     """``POST`` on the routes of a dialect."""
 
-    def __init__(self, settings: Settings, calls: Calls) -> None:
+    def __init__(self, settings: Settings, calls: Calls, streams: Streams) -> None:
         self._settings = settings
         self._calls = calls
+        self._streams = streams
 
     async def answer(self, dialect: Dialect) -> Response:
         """Handle one request. What it acquires is on the request's stack when this returns or
@@ -31,7 +32,7 @@ class Generate:
         request = current_request()
         body = await request.read_body()
         call = read_call(body)
-        streamed = self._streams(dialect) if call.stream is None else call.stream
+        streamed = self._streams_by_default(dialect) if call.stream is None else call.stream
         if streamed and call.stream is None and not dialect.streams_by_default:
             body = with_stream(body)
         linger = read_linger(request, self._settings.linger)
@@ -73,7 +74,7 @@ class Generate:
         )
         return subscriber, subscriber.generation.origin is asking.origin
 
-    def _streams(self, dialect: Dialect) -> bool:
+    def _streams_by_default(self, dialect: Dialect) -> bool:
         """Whether a request that does not say so is streamed."""
         default = self._settings.default_stream
         if default is None:
@@ -88,9 +89,7 @@ class Generate:
             await generation.wait_opened()
         if generation.head is None and generation.outcome is not None:
             return respond_to_end(generation.outcome)
-        return stream_response(
-            current_request(), subscriber, dialect, api_voice(dialect), self._settings
-        )
+        return self._streams.respond(current_request(), subscriber, dialect, api_voice(dialect))
 
 
 async def _whole(subscriber: Subscriber) -> Response:

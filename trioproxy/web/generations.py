@@ -18,7 +18,7 @@ from trioproxy.web.calls import Calls, origin_of
 from trioproxy.web.connection import ProxyRequest, current_request
 from trioproxy.web.failures import Mismatch
 from trioproxy.web.responses import json_response, name_generation
-from trioproxy.web.streaming import stream_headers, stream_response
+from trioproxy.web.streaming import Streams, stream_headers
 from trioproxy.web.voice import RESOURCE_VOICE
 from trioproxy.wire import BadRequest, Tally, Usage
 
@@ -36,9 +36,10 @@ class Creation(msgspec.Struct, forbid_unknown_fields=True):
 class Generations:
     """``/v1/generations`` and what lies below it. A tenant sees its own."""
 
-    def __init__(self, settings: Settings, calls: Calls) -> None:
+    def __init__(self, settings: Settings, calls: Calls, streams: Streams) -> None:
         self._settings = settings
         self._calls = calls
+        self._streams = streams
 
     async def list(self) -> Response:
         """All that run, then all that are retained, each oldest first."""
@@ -97,13 +98,8 @@ class Generations:
             subscriber = request.exit_stack.enter_context(
                 self._calls.read(generation, after=after, mode=mode)
             )
-            response = stream_response(
-                request,
-                subscriber,
-                origin_of(generation).dialect,
-                RESOURCE_VOICE,
-                self._settings,
-            )
+            dialect = origin_of(generation).dialect
+            response = self._streams.respond(request, subscriber, dialect, RESOURCE_VOICE)
         name_generation(response, generation)
         return response
 

@@ -15,6 +15,7 @@ from trioproxy.fanout import Batch, Evicted, Outcome, Subscriber
 from trioproxy.web.connection import ProxyRequest
 from trioproxy.web.failures import failure_of_end, failure_of_gap
 from trioproxy.web.lane import ExpressLane, Lane, LaneSink, in_a_chunk, lane_of
+from trioproxy.web.metronome import Metronome
 from trioproxy.web.voice import Voice
 from trioproxy.wire import Dialect, Framing, Message
 
@@ -28,17 +29,26 @@ def stream_headers(framing: Framing) -> dict[str, str]:
     }
 
 
-def stream_response(
-    request: ProxyRequest,
-    subscriber: Subscriber,
-    dialect: Dialect,
-    voice: Voice,
-    settings: Settings,
-) -> Response:
-    """The response to ``request`` that streams to it what ``subscriber`` gets; see
-    :class:`StreamBody`."""
-    body = StreamBody(subscriber, dialect, voice, settings, lane=lane_of(request.scope))
-    return Response(body, headers=stream_headers(voice.framing))
+class Streams:
+    """Responses that stream to a request what its subscriber gets; see :class:`StreamBody`."""
+
+    def __init__(self, settings: Settings, metronome: Metronome) -> None:
+        self._settings = settings
+        self._metronome = metronome
+
+    def respond(
+        self, request: ProxyRequest, subscriber: Subscriber, dialect: Dialect, voice: Voice
+    ) -> Response:
+        """The response to ``request``."""
+        body = StreamBody(
+            subscriber,
+            dialect,
+            voice,
+            self._settings,
+            self._metronome,
+            lane=lane_of(request.scope),
+        )
+        return Response(body, headers=stream_headers(voice.framing))
 
 
 class StreamBody(ResponseBody):
@@ -59,6 +69,7 @@ class StreamBody(ResponseBody):
         dialect: Dialect,
         voice: Voice,
         settings: Settings,
+        metronome: Metronome,
         *,
         lane: Lane | None,
     ) -> None:
@@ -68,7 +79,8 @@ class StreamBody(ResponseBody):
         self._subscriber = subscriber
         self._dialect = dialect
         self._voice = voice
-        self._heartbeat = settings.heartbeat if voice.heartbeat else math.inf
+        self._heartbeat = settings.heartbeat
+        self._metronome = metronome if voice.heartbeat else Metronome(math.inf)
         self._ended = False
         self._resumed_after = subscriber.cursor
         self._delivered = 0
@@ -109,16 +121,19 @@ class StreamBody(ResponseBody):
     async def _next_piece(self) -> bytes:
         """All that is new; a heartbeat after ``heartbeat`` seconds of silence; what is said at the
         end. Raises :exc:`StopAsyncIteration` where that is nothing."""
-        with trio.CancelScope(deadline=trio.current_time() + self._heartbeat):
-            batch = await anext(self._subscriber, None)
-            if batch is not None:
-                return self._frames(batch)
+        subscriber = self._subscriber
+        self._metronome.expect(subscriber)
+        try:
+            batch = await anext(subscriber)
+        except StopAsyncIteration:
             self._ended = True
-            farewell = self._farewell(self._subscriber.end)
+            farewell = self._farewell(subscriber.end)
             if not farewell:
-                raise StopAsyncIteration
+                raise
             return self._encode(farewell)
-        return self._voice.heartbeat
+        finally:
+            self._metronome.forget(subscriber)
+        return self._frames(batch) if batch.events or batch.gap else self._voice.heartbeat
 
     async def _lend(self, lane: ExpressLane) -> None:
         """Let the generation write to the client while it keeps up."""
