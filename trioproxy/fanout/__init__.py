@@ -35,7 +35,8 @@ that is caught up, and whose client can be written to without waiting, *lends* i
 that is lent, each from its subscriber's own cursor, a few hundred before others get their turn.
 Whatever the sink does not take at once ends the loan in the same step; the subscriber's task is
 woken, catches up from the transcript at its client's pace, and may lend again. Where sinks are few,
-the reader writes to them itself and saves the switch.
+the hub's *courier* writes to them, for all such generations one after the other, which saves the
+switches.
 
 **Deciding and waiting are kept apart.** Whatever decides something is a plain function: joining,
 leaving, appending, ending. Between looking at the registry and changing it there is no ``await``,
@@ -75,6 +76,10 @@ subscriber can be cancelled at any checkpoint and the generation learns of it on
 source that crashes fails its generation and nothing else. There is one shield, in
 :mod:`trioproxy.fanout.cleanup`, and it has a deadline.
 
+**Measuring.** Whoever wants to know how it goes gives the hub a factory of :class:`Watch`: each
+generation tells its own what happens, in the step in which it does. It cannot wait, and is told of
+deliveries by the pass, not by the reader.
+
 The package knows nothing of HTTP: a *source* is any asynchronous context manager (:data:`Source`),
 an event's data is bytes, and a wire format is a function (:data:`Renderer`).
 """
@@ -99,6 +104,7 @@ from trioproxy.fanout.pump import Sink
 from trioproxy.fanout.source import Feed, Source
 from trioproxy.fanout.subscriber import OnLag, Subscriber
 from trioproxy.fanout.transcript import Transcript, WhenFull
+from trioproxy.fanout.watch import Watch, WatchFactory
 
 __all__ = [
     "COMPLETED",
@@ -128,6 +134,8 @@ __all__ = [
     "Transcript",
     "TranscriptFull",
     "UnknownGeneration",
+    "Watch",
+    "WatchFactory",
     "WhenFull",
     "cancelled",
     "failed",

@@ -19,6 +19,7 @@ from trioproxy.fanout.pump import Pump
 from trioproxy.fanout.source import Source
 from trioproxy.fanout.subscriber import OnLag, Subscriber
 from trioproxy.fanout.transcript import Transcript
+from trioproxy.fanout.watch import WatchFactory
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ class Generation:
     it was started for, and ``head`` what entering the source yielded (None before): the core hands
     both on and looks into neither. ``outcome`` is None while it runs. ``created_at``,
     ``first_event_at`` and ``ended_at`` are wall-clock times in seconds since the epoch (None: not
-    yet). ``linger`` is the longest that any of its requests asked for, in seconds.
+    yet). ``watch`` is told what happens to it. ``linger`` is the longest that any of its requests asked for, in seconds.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Generation:
         linger: float,
         max_subscribers: int,
         courier: Courier,
+        watch: WatchFactory,
         on_end: Callable[[Generation], None],
         tenant: str = "",
         origin: object = None,
@@ -77,6 +79,7 @@ class Generation:
         self._scope = trio.CancelScope(deadline=self._ends_at)
         self._nursery: trio.Nursery | None = None  # while its tasks run
         self.pump = Pump(self, courier)
+        self.watch = watch(self)
         self._begin_linger()
 
     # -- joining and leaving: synchronous, one atomic step each ------------------------------------
@@ -108,6 +111,7 @@ class Generation:
             raise TooManySubscribers(f"{self.id} has {self.max_subscribers} subscribers already")
         subscriber = Subscriber(self, cursor=cursor, on_lag=on_lag, max_lag=max_lag)
         self.subscribers.add(subscriber)
+        self.watch.joined(subscriber, resumes=bool(after))
         self.linger = max(self.linger, linger)
         if self.outcome is None:
             self._scope.deadline = self._ends_at
@@ -128,6 +132,7 @@ class Generation:
         self.waiting.discard(subscriber)
         self.pump.give_back(subscriber)
         subscriber.bell.close()
+        self.watch.left(subscriber)
         if self.subscribers or self.outcome is not None:
             return
         if self.linger > 0:
@@ -154,6 +159,7 @@ class Generation:
             return False
         self.outcome = outcome
         self.ended_at = time.time()
+        self.watch.ended()
         self._opened.set()
         # From here on nobody's leaving cancels it, only time does.
         self._scope.deadline = trio.current_time() + FINISH_SECONDS
@@ -192,6 +198,7 @@ class Generation:
             self.fail(errors)
         finally:
             self._settle(cancelled(self._expiry()))
+            self.watch.closed()
 
     @property
     def has_begun(self) -> bool:
@@ -208,6 +215,7 @@ class Generation:
             async with self._source as feed:
                 self.head = feed.head
                 self._opened.set()
+                self.watch.opened()
                 try:
                     async for arrivals in feed:
                         self._append(arrivals)
@@ -224,12 +232,16 @@ class Generation:
             return  # the outcome was the last thing to be said; the rest of the body is only read
         if self.first_event_at is None and arrivals:
             self.first_event_at = time.time()
-        for name, data, decides in arrivals:
+        decided = None
+        for name, data, decided in arrivals:
             self.transcript.append(name, data)
-            if decides is not None:
-                self._settle(decides)
-                return
-        self._ring()
+            if decided is not None:
+                break
+        self.watch.arrived()
+        if decided is None:
+            self._ring()
+        else:
+            self._settle(decided)
 
     def fail(self, error: Exception) -> None:
         """End it as failed, for what its source told or for a crash, which is logged."""

@@ -22,6 +22,7 @@ from trioproxy.fanout.retention import Retention
 from trioproxy.fanout.source import Source
 from trioproxy.fanout.subscriber import OnLag, Subscriber
 from trioproxy.fanout.transcript import Transcript, WhenFull
+from trioproxy.fanout.watch import WatchFactory, watch_nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,9 +44,11 @@ class Limits:
 
 
 @asynccontextmanager
-async def open_hub(limits: Limits | None = None) -> AsyncGenerator[Hub]:
+async def open_hub(
+    limits: Limits | None = None, *, watch: WatchFactory = watch_nothing
+) -> AsyncGenerator[Hub]:
     """Open a hub for the length of the block. Generations outlive what started them, never this
-    block.
+    block. ``watch`` makes for each of them what is told what happens to it.
 
     On exit every running generation is cancelled (``cancelled("shutdown")``) and the block waits
     until each has left its source.
@@ -54,7 +57,7 @@ async def open_hub(limits: Limits | None = None) -> AsyncGenerator[Hub]:
         courier = Courier()
         outer.start_soon(courier.run, name="courier")
         async with trio.open_nursery() as nursery:
-            hub = Hub(nursery, courier, limits or Limits())
+            hub = Hub(nursery, courier, limits or Limits(), watch)
             try:
                 yield hub
             finally:
@@ -70,10 +73,13 @@ class Hub:
     separate the two.
     """
 
-    def __init__(self, nursery: trio.Nursery, courier: Courier, limits: Limits) -> None:
+    def __init__(
+        self, nursery: trio.Nursery, courier: Courier, limits: Limits, watch: WatchFactory
+    ) -> None:
         self.limits = limits
         self._nursery = nursery
         self._courier = courier
+        self._watch = watch
         self._by_key: dict[Hashable, Generation] = {}
         self._running: dict[str, Generation] = {}
         self._retention = Retention(limits.retention, limits.max_hub_bytes)
@@ -268,6 +274,7 @@ class Hub:
             tenant=tenant,
             origin=origin,
             courier=self._courier,
+            watch=self._watch,
             on_end=self._retain,
         )
 
@@ -278,6 +285,7 @@ class Hub:
             generation.key = key
             self._by_key[key] = generation
         self._nursery.start_soon(generation.run, name=generation.id)
+        generation.watch.started()
 
     def _retain(self, generation: Generation) -> None:
         """What the end of a generation means to the registry: called in the step that decides

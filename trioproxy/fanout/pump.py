@@ -64,11 +64,13 @@ class Pump:
         self._bell: Doorbell | None = None  # while its task runs
         self._interval = 0.0
         self._written_at = trio.current_time()
+        self._news_since: float | None = None
 
     def take(self, subscriber: Subscriber, sink: Sink) -> None:
         """Write to this sink from now on. The task for it is the generation's, and runs while any
         sink is lent."""
         self.sinks[subscriber] = sink
+        self._generation.watch.lent(subscriber)
         self._interval = sink.interval
         if self._bell is None:
             self._bell = Doorbell()
@@ -76,11 +78,16 @@ class Pump:
 
     def give_back(self, subscriber: Subscriber) -> None:
         """Write to it no more."""
-        if self.sinks.pop(subscriber, None) is not None and not self.sinks:
+        if self.sinks.pop(subscriber, None) is None:
+            return
+        self._generation.watch.returned(subscriber)
+        if not self.sinks:
             self._ring()  # so that the task ends
 
     def tell_news(self) -> None:
         """Have what is new written."""
+        if self._news_since is None:
+            self._news_since = trio.current_time()
         if len(self.sinks) <= FEW:
             self._courier.send(self)
         else:
@@ -91,12 +98,16 @@ class Pump:
         if len(self.sinks) > FEW:  # more were lent since it was sent
             self._ring()
             return
-        self._written_at = trio.current_time()
+        since, self._news_since = self._news_since, None
         prepared: Prepared = {}
+        sinks = list(self.sinks)
         try:
-            for subscriber in list(self.sinks):
+            for subscriber in sinks:
                 if subscriber in self.sinks:
                     self._write_news(subscriber, prepared)
+            self._written_at = trio.current_time()
+            if sinks and since is not None:
+                self._generation.watch.passed(len(sinks), self._written_at - since)
         except Exception as error:
             self._generation.fail(error)
             self._return_all()
@@ -113,9 +124,12 @@ class Pump:
                 with trio.move_on_at(self._written_at + self._interval) as silence:
                     await bell.wait()
                 if not silence.cancelled_caught:
-                    await self._pass(self._write_news)
+                    since, self._news_since = self._news_since, None
+                    number = await self._pass(self._write_news)
+                    if since is not None:
+                        self._generation.watch.passed(number, trio.current_time() - since)
                 elif trio.current_time() >= self._written_at + self._interval:
-                    await self._pass(self._write_heartbeat)
+                    self._generation.watch.beat(await self._pass(self._write_heartbeat))
         except Exception as error:
             self._generation.fail(error)
         finally:
@@ -123,14 +137,17 @@ class Pump:
             bell.close()
             self._return_all()
 
-    async def _pass(self, write: Callable[[Subscriber, Prepared], None]) -> None:
+    async def _pass(self, write: Callable[[Subscriber, Prepared], None]) -> int:
+        """How many it wrote to."""
         self._written_at = trio.current_time()
         prepared: Prepared = {}
-        for count, subscriber in enumerate(list(self.sinks), start=1):
+        sinks = list(self.sinks)
+        for count, subscriber in enumerate(sinks, start=1):
             if subscriber in self.sinks:
                 write(subscriber, prepared)
             if count % WRITES_AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
+        return len(sinks)
 
     def _write_news(self, subscriber: Subscriber, prepared: Prepared) -> None:
         sink = self.sinks[subscriber]

@@ -33,6 +33,7 @@ class Subscriber:
 
     __slots__ = (
         "_floor",
+        "_is_busy",
         "_is_nudged",
         "_position",
         "bell",
@@ -53,6 +54,7 @@ class Subscriber:
         # What was there before it joined is history to catch up with, not lag.
         self._floor = generation.transcript.position
         self._position = 0
+        self._is_busy = False  # with what it was handed
         self._is_nudged = False
 
     @property
@@ -90,6 +92,7 @@ class Subscriber:
         Always a checkpoint. If cancelled, nothing was taken: the next call returns what this one
         would have.
         """
+        self._done()
         self._is_nudged = False
         while True:
             if self.is_current:
@@ -99,10 +102,13 @@ class Subscriber:
                 await trio.lowlevel.checkpoint()
             batch = self._take()
             if batch is not None:
+                self._is_busy = True
+                self.generation.watch.handed(self)
                 return batch
             if self.end is not None:
                 raise StopAsyncIteration
             if self._is_nudged:
+                self.generation.watch.beat(1)
                 return Batch([], None, self.generation.transcript)
 
     @property
@@ -123,6 +129,7 @@ class Subscriber:
         current, or the generation has not begun. Always a checkpoint. If cancelled, nothing was
         written that the cursor does not tell.
         """
+        self._done()
         pump = self.generation.pump
         if not (self.is_current and self.generation.has_begun):
             await trio.lowlevel.checkpoint()
@@ -132,6 +139,11 @@ class Subscriber:
             await self.bell.wait()
         finally:
             pump.give_back(self)
+
+    def _done(self) -> None:
+        if self._is_busy:
+            self._is_busy = False
+            self.generation.watch.delivered(self)
 
     def advance(self, batch: Batch) -> None:
         """Take note that the batch, which begins at the cursor, has been delivered."""
