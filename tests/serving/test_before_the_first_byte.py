@@ -19,6 +19,7 @@ from tests.support.stepping import AtStep
 from trioproxy.config import Settings
 from trioproxy.fanout import Hub, cancelled, open_hub
 from trioproxy.simulator import EngineSettings, SimulatedEngine, open_engine
+from trioproxy.telemetry import Metrics
 from trioproxy.testing import TaskCensus
 from trioproxy.upstream import Upstream
 from trioproxy.web import Metronome, create_app
@@ -135,7 +136,15 @@ async def test_requests_that_are_cancelled_in_the_step_of_the_head_leave_nothing
 
     async with open_engine(settings=SILENT) as engine, open_hub() as hub:
         upstream = Upstream(engine.url)
-        app = create_app(Settings(), hub, upstream, Metronome(15), count_connections=lambda: 0)
+        app = create_app(
+            Settings(),
+            hub=hub,
+            board_hub=hub,
+            upstream=upstream,
+            metronome=Metronome(15),
+            metrics=Metrics(),
+            count_connections=lambda: 0,
+        )
         await wait_all_tasks_blocked()
         with TaskCensus() as census:
             async with trio.open_nursery() as clients:
@@ -156,7 +165,13 @@ async def test_request_that_is_cancelled_at_any_step_leaves_nothing(
     monkeypatch.setattr(Upstream, "stream", stream)
     async with open_hub() as hub:
         app = create_app(
-            Settings(), hub, Upstream("http://unused"), Metronome(15), count_connections=lambda: 0
+            Settings(),
+            hub=hub,
+            board_hub=hub,
+            upstream=Upstream("http://unused"),
+            metronome=Metronome(15),
+            metrics=Metrics(),
+            count_connections=lambda: 0,
         )
         steps, reached = 0, True
         while reached:

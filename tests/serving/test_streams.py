@@ -24,6 +24,7 @@ from trioproxy.serving import proxy as proxy_module
 from trioproxy.serving.listening import listen
 from trioproxy.serving.server import open_server
 from trioproxy.simulator import EngineSettings, open_engine
+from trioproxy.telemetry import Metrics
 from trioproxy.testing import TaskCensus
 from trioproxy.upstream import Upstream
 from trioproxy.web import Metronome, create_app
@@ -70,7 +71,13 @@ async def test_stream_outlives_the_frameworks_response_timeout(
         open_hub() as hub,
     ):
         app = create_app(
-            Settings(), hub, Upstream(engine.url), Metronome(15), count_connections=lambda: 0
+            Settings(),
+            hub=hub,
+            board_hub=hub,
+            upstream=Upstream(engine.url),
+            metronome=Metronome(15),
+            metrics=Metrics(),
+            count_connections=lambda: 0,
         )
         assert app.config["RESPONSE_TIMEOUT"] is None
         app.config["RESPONSE_TIMEOUT"] = response_timeout

@@ -15,6 +15,7 @@ from tests.web.service import NOBODY_THERE, open_simulated
 from trioproxy import __version__
 from trioproxy.config import Settings
 from trioproxy.fanout import open_hub
+from trioproxy.telemetry import Metrics
 from trioproxy.upstream import Upstream
 from trioproxy.web import Metronome, create_app
 from trioproxy.wire import ROUTES
@@ -84,7 +85,13 @@ async def test_every_route_is_in_the_document_and_everything_in_it_is_a_route() 
     async with open_hub() as hub:
         upstream = Upstream(NOBODY_THERE)
         app = create_app(
-            Settings(debug=True), hub, upstream, Metronome(15), count_connections=lambda: 0
+            Settings(debug=True),
+            hub=hub,
+            board_hub=hub,
+            upstream=upstream,
+            metronome=Metronome(15),
+            metrics=Metrics(),
+            count_connections=lambda: 0,
         )
     routes = {
         (re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), method)

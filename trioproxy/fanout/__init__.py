@@ -99,7 +99,14 @@ from trioproxy.fanout.errors import (
 from trioproxy.fanout.event import Arrival, Batch, Event, Gap, Renderer
 from trioproxy.fanout.generation import Generation, Mode
 from trioproxy.fanout.hub import Hub, Limits, open_hub
-from trioproxy.fanout.outcome import COMPLETED, Evicted, Outcome, cancelled, failed
+from trioproxy.fanout.outcome import (
+    COMPLETED,
+    Evicted,
+    EvictionReason,
+    Outcome,
+    cancelled,
+    failed,
+)
 from trioproxy.fanout.pump import Sink
 from trioproxy.fanout.source import Feed, Source
 from trioproxy.fanout.subscriber import OnLag, Subscriber
@@ -113,6 +120,7 @@ __all__ = [
     "CursorAhead",
     "Event",
     "Evicted",
+    "EvictionReason",
     "ExpiredGeneration",
     "FanoutError",
     "Feed",

@@ -38,7 +38,8 @@ class Generation:
     it was started for, and ``head`` what entering the source yielded (None before): the core hands
     both on and looks into neither. ``outcome`` is None while it runs. ``created_at``,
     ``first_event_at`` and ``ended_at`` are wall-clock times in seconds since the epoch (None: not
-    yet). ``watch`` is told what happens to it. ``linger`` is the longest that any of its requests asked for, in seconds.
+    yet). ``watch`` is told what happens to it. ``linger`` is the longest that any of its requests
+    asked for, in seconds.
     """
 
     def __init__(

@@ -16,8 +16,9 @@ from trioproxy.config import Settings
 from trioproxy.fanout import Hub, Limits, open_hub
 from trioproxy.serving.listening import Listen, listen
 from trioproxy.serving.server import Server, open_server
+from trioproxy.telemetry import Telemetry, measure_lag
 from trioproxy.upstream import Timeouts, Upstream
-from trioproxy.web import create_app, open_metronome
+from trioproxy.web import BOARD_LIMITS, create_app, open_metronome
 
 FAREWELL_SECONDS = 1.0
 """How long, after the drain, clients get to take the message that it is over."""
@@ -39,9 +40,12 @@ above, a request that was under way would be kept for a quarter of an hour."""
 class Proxy:
     """A proxy that listens. ``binds`` are its URLs."""
 
-    def __init__(self, settings: Settings, hub: Hub, upstream: Upstream, server: Server) -> None:
+    def __init__(
+        self, settings: Settings, hub: Hub, board_hub: Hub, upstream: Upstream, server: Server
+    ) -> None:
         self.settings = settings
         self.hub = hub
+        self._board_hub = board_hub
         self.upstream = upstream
         self.server = server
 
@@ -58,6 +62,7 @@ class Proxy:
         """
         await self.server.stop_listening()
         self.hub.refuse()
+        self._board_hub.close()
         with trio.move_on_after(self.settings.drain):
             await self.hub.wait_idle()
             await self.server.wait_closed()
@@ -69,10 +74,14 @@ class Proxy:
 
 @asynccontextmanager
 async def open_proxy(
-    settings: Settings, *, upstream_url: str, listen_on: Listen | None = None
+    settings: Settings,
+    *,
+    upstream_url: str,
+    listen_on: Listen | None = None,
+    telemetry: Telemetry | None = None,
 ) -> AsyncGenerator[Proxy]:
     """Listen and serve for the length of the block. Leaving ends everything at once; see
-    :meth:`Proxy.shutdown`.
+    :meth:`Proxy.shutdown`. ``telemetry`` is told what happens.
 
     Clients come in where ``settings.bind`` says, or by ``listen_on`` (a network in memory).
 
@@ -90,6 +99,7 @@ async def open_proxy(
         trust_env=settings.trust_env,
         idle_seconds=settings.upstream_keep_alive,
     )
+    telemetry = telemetry or Telemetry()
     limits = Limits(
         max_transcript_bytes=settings.max_transcript,
         max_hub_bytes=settings.max_hub,
@@ -100,20 +110,23 @@ async def open_proxy(
     )
     async with (
         upstream.keep_alive(),
-        open_hub(limits) as hub,
+        open_hub(limits, watch=telemetry.watch) as hub,
+        open_hub(BOARD_LIMITS) as board_hub,
         open_metronome(settings.heartbeat) as metronome,
     ):
         app = create_app(
             settings,
-            hub,
-            upstream,
-            metronome,
+            hub=hub,
+            board_hub=board_hub,
+            upstream=upstream,
+            metronome=metronome,
+            metrics=telemetry.metrics,
             count_connections=lambda: len(server.connections),
         )
         config = _server_config(settings)
         listen_on = listen_on or partial(listen, config, write_timeout=settings.write_timeout)
         async with open_server(app, config, listen_on) as server:
-            yield Proxy(settings, hub, upstream, server)
+            yield Proxy(settings, hub, board_hub, upstream, server)
 
 
 async def serve(
@@ -128,8 +141,13 @@ async def serve(
     Raises :exc:`OSError`, in a group as all that leaves a nursery, where the address cannot be
     bound.
     """
+    telemetry = Telemetry()
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async with open_proxy(settings, upstream_url=upstream_url) as proxy:
+        async with (
+            trio.open_nursery() as clockwork,
+            open_proxy(settings, upstream_url=upstream_url, telemetry=telemetry) as proxy,
+        ):
+            clockwork.start_soon(measure_lag, telemetry.metrics.loop_lag)
             # What was imported stays: the collector need not walk it each time clients leave. Nor
             # does each of a thousand departures make enough garbage to look at once. But what
             # outlived one look, as the requests do that were under way, is looked at again soon.
@@ -143,6 +161,7 @@ async def serve(
                 nursery.start_soon(_cancel_on_next, signals, nursery.cancel_scope)
                 await proxy.shutdown()
                 nursery.cancel_scope.cancel(reason="shut down")
+            clockwork.cancel_scope.cancel(reason="shut down")
 
 
 async def _cancel_on_next(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:

@@ -10,15 +10,15 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import trio
 
-from trioproxy.fanout import Evicted, Generation, Subscriber, Watch
+from trioproxy.fanout import Evicted, EvictionReason, Generation, Subscriber, Watch
 from trioproxy.telemetry.histogram import Histogram
-from trioproxy.wire import Tally
+from trioproxy.wire import Dialect, Tally
 
 KEPT_READS = 65_536
 """Of so many reads of the upstream, the last, the times are kept: 24 bytes for each."""
@@ -34,16 +34,30 @@ class Origin(Protocol):
     time."""
 
     @property
-    def streamed(self) -> bool: ...
+    def path(self) -> str: ...
+    @property
+    def dialect(self) -> Dialect: ...
+    @property
+    def model(self) -> str | None: ...
     @property
     def tally(self) -> Tally: ...
     @property
     def accepted_at(self) -> float: ...
 
 
-class Tokens(Protocol):
-    """Is told what all generations have in common."""
+@runtime_checkable
+class ConnectedHead(Protocol):
+    """The head of an answer that knows when its call had a connection."""
 
+    @property
+    def connected_at(self) -> float | None: ...
+
+
+class Listener:
+    """Is told what happens seldom enough to be told at once. Here, every method does nothing; none
+    may wait or raise."""
+
+    def started(self, timing: Timing) -> None: ...
     def joined(self, timing: Timing, reader: Reader) -> None: ...
     def left(self, timing: Timing, reader: Reader) -> None: ...
     def beat(self, number: int) -> None: ...
@@ -65,6 +79,7 @@ class Reader:
     first_at: float | None = None
     caught_up_at: float | None = None
     left_at: float | None = None
+    evicted: EvictionReason | None = None
     why: str | None = None
     cursor: int = 0
     lag: int = 0
@@ -77,17 +92,23 @@ class Reader:
 class Timing(Watch):
     """The times of one generation. Those that have not come are None.
 
-    ``accepted_at``: the request came; ``opened_at``: the head of the answer; ``first_text_at``,
+    ``accepted_at``: the request came; ``created_at``: it was started; ``opened_at``: the head of
+    the answer; ``first_text_at``,
     ``last_text_at``: the first event with text, and the latest; ``ended_at``: the outcome;
     ``closed_at``: the upstream call was over. ``delays`` are of all deliveries of live events.
     """
 
     def __init__(
-        self, generation: Generation, origin: Origin, tokens: Tokens, delays: Histogram
+        self,
+        generation: Generation,
+        origin: Origin,
+        listeners: Sequence[Listener],
+        delays: Histogram,
     ) -> None:
         self.generation = generation
         self.origin = origin
         self.accepted_at = origin.accepted_at
+        self.created_at = trio.current_time()
         self.opened_at: float | None = None
         self.first_text_at: float | None = None
         self.last_text_at: float | None = None
@@ -96,7 +117,7 @@ class Timing(Watch):
         self.joins = 0
         self.readers: dict[Subscriber, Reader] = {}
         self.gone: deque[Reader] = deque(maxlen=KEPT_READERS)
-        self._tokens = tokens
+        self._listeners = listeners
         self._delays = delays
         self._tally = origin.tally
         self._texts_seen = 0
@@ -109,6 +130,10 @@ class Timing(Watch):
         self._pass_seconds = 0.0
 
     # -- what the core tells -----------------------------------------------------------------------
+
+    def started(self) -> None:
+        for listener in self._listeners:
+            listener.started(self)
 
     def opened(self) -> None:
         self.opened_at = trio.current_time()
@@ -136,7 +161,8 @@ class Timing(Watch):
         if reader.cursor == last:
             reader.caught_up_at = reader.joined_at
         self.readers[subscriber] = reader
-        self._tokens.joined(self, reader)
+        for listener in self._listeners:
+            listener.joined(self, reader)
 
     def handed(self, subscriber: Subscriber) -> None:
         reader = self.readers[subscriber]
@@ -185,29 +211,50 @@ class Timing(Watch):
             self._new.clear()
 
     def beat(self, number: int) -> None:
-        self._tokens.beat(number)
+        for listener in self._listeners:
+            listener.beat(number)
 
     def left(self, subscriber: Subscriber) -> None:
         reader = self.readers.pop(subscriber)
         reader.left_at = trio.current_time()
+        if isinstance(subscriber.end, Evicted):
+            reader.evicted = subscriber.end.reason
         reader.why = self._why(subscriber)
         self.gone.append(reader)
-        self._tokens.left(self, reader)
+        for listener in self._listeners:
+            listener.left(self, reader)
 
     def ended(self) -> None:
         self.ended_at = trio.current_time()
-        self._tokens.ended(self)
+        for listener in self._listeners:
+            listener.ended(self)
 
     def closed(self) -> None:
         self.closed_at = trio.current_time()
-        self._tokens.closed(self)
+        for listener in self._listeners:
+            listener.closed(self)
 
     # -- what follows from it ----------------------------------------------------------------------
 
     @property
+    def connected_at(self) -> float | None:
+        """When the call to the engine had a connection."""
+        head = self.generation.head
+        return head.connected_at if isinstance(head, ConnectedHead) else None
+
+    @property
+    def all_readers(self) -> list[Reader]:
+        """Those that have left, the last :data:`KEPT_READERS` of them, and those that are here."""
+        return [*self.gone, *self.readers.values()]
+
+    def since_accepted(self, when: float | None) -> float | None:
+        """Seconds from the request to then."""
+        return None if when is None else when - self.accepted_at
+
+    @property
     def ttft(self) -> float | None:
         """Seconds from the request to the first event with text."""
-        return None if self.first_text_at is None else self.first_text_at - self.accepted_at
+        return self.since_accepted(self.first_text_at)
 
     @property
     def duration(self) -> float:
@@ -227,6 +274,25 @@ class Timing(Watch):
         return (self.last_text_at - self.first_text_at) / (self.text_events - 1)
 
     @property
+    def tokens_per_second(self) -> float | None:
+        """Events with text behind the first, by the time from the first to the latest."""
+        seconds = self.time_per_token
+        return 1 / seconds if seconds else None
+
+    @property
+    def input_tokens(self) -> int | None:
+        """As the engine told them."""
+        usage = self._tally.usage
+        return usage and usage.prompt_tokens
+
+    @property
+    def output_tokens(self) -> int | None:
+        """As the engine told them; else its events with text; None where there are none."""
+        usage = self._tally.usage
+        told = usage and usage.completion_tokens
+        return told if told is not None else self.text_events or None
+
+    @property
     def cancel_to_closed(self) -> float | None:
         """Seconds from a cancellation to the end of the upstream call; None where it was not
         cancelled, or is not over."""
@@ -240,18 +306,27 @@ class Timing(Watch):
     def gaps(self) -> list[float]:
         """Seconds between one event with text and the next, as they came: 0 within a read."""
         gaps: list[float] = []
-        before: float | None = None
-        for when, number in self._texts_of_reads():
-            if before is not None:
+        seen, before = 0, 0.0
+        for when, texts in zip(self._times, self._texts, strict=True):
+            if texts > seen:
                 gaps.append(when - before)
-                number -= 1
-            elif number:
-                number -= 1
-            else:
-                continue
-            gaps += [0.0] * number
-            before = when
-        return gaps
+                gaps += [0.0] * (texts - seen - 1)
+                seen, before = texts, when
+        return gaps[1:]  # there is none before the first
+
+    def recent_gaps(self, number: int) -> list[float]:
+        """The last of :meth:`gaps` that were between two reads."""
+        gaps: list[float] = []
+        texts, times = self._texts, self._times
+        latest: float | None = None
+        for index in range(len(times) - 1, -1, -1):
+            if len(gaps) == number:
+                break
+            if texts[index] > (texts[index - 1] if index else 0):
+                if latest is not None:
+                    gaps.append(latest - times[index])
+                latest = times[index]
+        return gaps[::-1]
 
     def timeline(self) -> list[tuple[int, float]]:
         """Of each read: the seq of its last event, and the seconds from the request to it."""
@@ -260,22 +335,16 @@ class Timing(Watch):
             for seq, when in zip(self._seqs, self._times, strict=True)
         ]
 
-    def _texts_of_reads(self) -> Iterator[tuple[float, int]]:
-        """When a read brought events with text, and how many."""
-        seen = 0
-        for when, texts in zip(self._times, self._texts, strict=True):
-            if texts > seen:
-                yield when, texts - seen
-                seen = texts
-
     def _came_at(self, seq: int) -> float | None:
         index = bisect_left(self._seqs, seq)
         return self._times[index] if index < len(self._times) else None
 
     def _why(self, subscriber: Subscriber) -> str:
-        end, outcome = subscriber.end, self.generation.outcome
+        """Why a reader left: it was sent away, it had read how the generation ended, or it went."""
+        end, generation = subscriber.end, self.generation
         if isinstance(end, Evicted):
             return end.reason
-        if outcome is not None and (end or subscriber.cursor == self.generation.transcript.last):
-            return outcome.kind
-        return "gone"
+        if end is not None:
+            return end.kind
+        has_read_all = subscriber.cursor == generation.transcript.last
+        return generation.outcome.kind if generation.outcome and has_read_all else "gone"

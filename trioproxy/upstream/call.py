@@ -16,10 +16,17 @@ from trioproxy.upstream.transport import ResponseBody, TrioTransport, describe
 class Answer:
     """The upstream's answer: its head, and its body as an iterator of chunks, each as it came."""
 
-    def __init__(self, response: httpx.Response, chunks: AsyncIterator[bytes]) -> None:
+    def __init__(
+        self,
+        response: httpx.Response,
+        chunks: AsyncIterator[bytes],
+        *,
+        connected_at: float | None = None,
+    ) -> None:
         self.head = Head(
             response.status_code,
             [(name.lower(), value) for name, value in response.headers.raw],
+            connected_at,
         )
         self._chunks = chunks
 
@@ -64,7 +71,7 @@ async def open_call(
     body = response.stream
     assert isinstance(body, ResponseBody)
     try:
-        yield Answer(response, body)
+        yield Answer(response, body, connected_at=body.connected_at)
     finally:
         body.close()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 HeaderPairs = list[tuple[bytes, bytes]]
 """Headers in order, names in lower case."""
@@ -21,10 +21,12 @@ class UpstreamRequest:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The head of an upstream's answer. Header names are in lower case."""
+    """The head of an upstream's answer. Header names are in lower case; ``connected_at`` is when
+    the call had a connection, in trio's time (None: not known)."""
 
     status: int
     headers: HeaderPairs
+    connected_at: float | None = field(default=None, compare=False)
 
     @property
     def media_type(self) -> str:

@@ -7,6 +7,7 @@ and the stack of what it holds) -> :mod:`~trioproxy.web.generate` (the API's own
 """
 
 from trioproxy.web.app import create_app
+from trioproxy.web.board import LIMITS as BOARD_LIMITS
 from trioproxy.web.metronome import Metronome, open_metronome
 
-__all__ = ["Metronome", "create_app", "open_metronome"]
+__all__ = ["BOARD_LIMITS", "Metronome", "create_app", "open_metronome"]

@@ -10,8 +10,10 @@ from quart_trio import QuartTrio
 
 from trioproxy.config import Settings
 from trioproxy.fanout import Hub
+from trioproxy.telemetry import Metrics
 from trioproxy.upstream import Upstream
 from trioproxy.web.background import Background
+from trioproxy.web.board import Board
 from trioproxy.web.calls import Calls
 from trioproxy.web.connection import ProxyRequest, RequestConnection, current_request
 from trioproxy.web.cors import Cors
@@ -42,13 +44,16 @@ class ProxyApp(QuartTrio):
 
 def create_app(
     settings: Settings,
+    *,
     hub: Hub,
+    board_hub: Hub,
     upstream: Upstream,
     metronome: Metronome,
-    *,
+    metrics: Metrics,
     count_connections: Callable[[], int],
 ) -> ProxyApp:
-    """Make the ASGI application that serves ``hub`` over ``upstream``. It owns nothing of these."""
+    """Make the ASGI application that serves ``hub`` over ``upstream``, and, from ``board_hub``, how
+    its generations fare. It owns nothing of these."""
     app = ProxyApp(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body
     app.config["BODY_TIMEOUT"] = settings.body_timeout
@@ -84,15 +89,19 @@ def create_app(
     one = "/v1/generations/<generation_id>"
     app.add_url_rule("/v1/generations", "list", generations.list, methods=["GET"])
     app.add_url_rule("/v1/generations", "create", generations.create, methods=["POST"])
+    board = Board(board_hub, calls, streams, upstream, metrics)
+    app.add_url_rule("/v1/generations/events", "board", board.events, methods=["GET"])
     app.add_url_rule(one, "show", generations.show, methods=["GET"])
     app.add_url_rule(one, "stop", generations.stop, methods=["DELETE"])
+    app.add_url_rule(f"{one}/timing", "timing", generations.timing, methods=["GET"])
     app.add_url_rule(f"{one}/events", "events", generations.events, methods=["GET"])
 
     sockets = Sockets(settings, hub, calls, cors)
     app.add_websocket("/v1/ws", "socket", sockets.many)
     app.add_websocket(f"{one}/ws", "socket_of_one", sockets.one)
 
-    operations = Operations(hub, upstream, count_connections)
+    operations = Operations(hub, upstream, metrics, count_connections)
+    app.add_url_rule("/metrics", "metrics", operations.metrics, methods=["GET"])
     app.add_url_rule("/healthz", "health", operations.health, methods=["GET"])
     app.add_url_rule("/openapi.json", "openapi", operations.describe, methods=["GET"])
     if settings.debug:

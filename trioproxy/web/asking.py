@@ -38,13 +38,16 @@ MAX_LINGER = 3600.0
 @dataclass(frozen=True, slots=True)
 class Origin:
     """What a generation was started for. ``fingerprint`` tells whether another request asks for
-    the same; ``tally`` is what its stream has told so far."""
+    the same; ``tally`` is what its stream has told so far, ``accepted_at`` when the request came,
+    in trio's time."""
 
     path: str
     dialect: Dialect
+    model: str | None
     streamed: bool
     fingerprint: bytes
     tally: Tally
+    accepted_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,7 @@ def read_asking(
     mode: str | None,
     own_key: str | None,
     linger: float,
+    accepted_at: float,
 ) -> Asking:
     """Work out key and mode, of what the caller said: ``mode`` and ``own_key`` are None if it said
     nothing of them.
@@ -116,7 +120,15 @@ def read_asking(
     if mode is not None and mode not in MODES:
         raise BadRequest(f"the mode must be one of {', '.join(MODES)}, not {mode!r}", "mode")
     fingerprint = _fingerprint(caller, path, body, streamed)
-    origin = Origin(path, dialect, streamed, fingerprint, Tally(dialect))
+    origin = Origin(
+        path,
+        dialect,
+        read_call(body).model,
+        streamed,
+        fingerprint,
+        Tally(dialect),
+        accepted_at,
+    )
     asked_to_share = mode in ("replay", "live") or own_key is not None
     key = None
     if coalesce != "off" and mode != "private":

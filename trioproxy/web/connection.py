@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 class ProxyRequest(TrioRequest):
     """A request that owns what was acquired for it. Left when the response is out, or on the way
-    there.
+    there. ``accepted_at`` is when its head had come, in trio's time.
 
     A subscriber is entered as the plain context manager it is, and left synchronously, whatever
     cancels the request; the stack is asynchronous for the sake of a forwarded call, whose closing
@@ -29,6 +29,7 @@ class ProxyRequest(TrioRequest):
     """
 
     exit_stack: AsyncExitStack
+    accepted_at: float
 
     async def read_body(self) -> bytes:
         """The body, received whole.
@@ -68,7 +69,8 @@ class RequestConnection(TrioASGIHTTPConnection):
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         """Answer the request in the calling task, beside one that waits for the client: a task less
         than Quart takes, for each connection."""
-        request = self._create_request_from_scope(send)
+        request = cast(ProxyRequest, self._create_request_from_scope(send))
+        request.accepted_at = trio.current_time()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.handle_messages, nursery, request, receive)
             await self.handle_request(nursery, request, send)

@@ -65,6 +65,7 @@ class Generate:
             mode=request.headers.get("X-Fanout"),
             own_key=request.headers.get("X-Generation-Key"),
             linger=linger,
+            accepted_at=request.accepted_at,
         )
         cursor = read_cursor(request)
         subscriber = request.exit_stack.enter_context(

@@ -7,6 +7,7 @@ from quart_trio.wrappers import TrioResponse as Response
 
 from trioproxy.config import Settings
 from trioproxy.fanout import Generation, Mode
+from trioproxy.telemetry import describe_timing, summarize_timing, timing_of
 from trioproxy.web.asking import (
     asked_dialect,
     body_to_stream,
@@ -18,7 +19,7 @@ from trioproxy.web.calls import Calls, origin_of
 from trioproxy.web.connection import ProxyRequest, current_request
 from trioproxy.web.failures import Mismatch
 from trioproxy.web.responses import json_response, name_generation
-from trioproxy.web.streaming import Streams, stream_headers
+from trioproxy.web.streaming import Streams, head_of_stream
 from trioproxy.web.voice import RESOURCE_VOICE
 from trioproxy.wire import BadRequest, Tally, Usage
 
@@ -66,6 +67,7 @@ class Generations:
             mode=creation.mode,
             own_key=request.headers.get("X-Generation-Key"),
             linger=self._settings.create_linger if linger is None else check_linger(linger),
+            accepted_at=request.accepted_at,
         )
         generation = self._calls.start(caller, asking, body)
         response = json_response(describe(generation), 201)
@@ -74,6 +76,10 @@ class Generations:
 
     async def show(self, generation_id: str) -> Response:
         return json_response(describe(self._find(generation_id)))
+
+    async def timing(self, generation_id: str) -> Response:
+        """When each of its tokens came, and how each of its readers fared."""
+        return json_response(describe_timing(timing_of(self._find(generation_id))))
 
     async def stop(self, generation_id: str) -> Response:
         """End it for everyone. One that has ended is left as it is."""
@@ -92,8 +98,7 @@ class Generations:
             response = Response(b"", 204)  # on which an EventSource reconnects no more
             del response.headers["Content-Type"], response.headers["Content-Length"]
         elif request.method == "HEAD":
-            response = Response(b"", headers=stream_headers(RESOURCE_VOICE.framing))
-            del response.headers["Content-Length"]  # the stream has none
+            response = head_of_stream(RESOURCE_VOICE.framing)
         else:
             subscriber = request.exit_stack.enter_context(
                 self._calls.read(generation, after=after, mode=mode)
@@ -116,6 +121,7 @@ def describe(generation: Generation) -> dict[str, object]:
         "state": "running" if outcome is None else "ended",
         "outcome": outcome and {"kind": outcome.kind, "reason": outcome.reason},
         "path": origin.path,
+        **summarize_timing(timing_of(generation)),
         "mode": generation.mode,
         "subscribers": len(generation.subscribers),
         "events": generation.transcript.last,

@@ -13,17 +13,26 @@ from quart_trio.wrappers import TrioResponse as Response
 
 from trioproxy import __version__
 from trioproxy.fanout import Hub
+from trioproxy.telemetry import CONTENT_TYPE, Gauges, Metrics
 from trioproxy.upstream import Upstream
 from trioproxy.web.responses import json_response
 
 
 class Operations:
-    """``/healthz``, ``/debug/census`` and ``/openapi.json``. ``count_connections`` is the server's,
-    which lies above."""
+    """``/healthz``, ``/metrics``, ``/debug/census`` and ``/openapi.json``. ``count_connections`` is
+    the server's, which lies above."""
 
-    def __init__(self, hub: Hub, upstream: Upstream, count_connections: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        upstream: Upstream,
+        metrics: Metrics,
+        count_connections: Callable[[], int],
+    ) -> None:
         self._hub = hub
         self._upstream = upstream
+        self._metrics = metrics
+        metrics.observe(hub, Gauges(count_connections, lambda: upstream.open_calls))
         self._count_connections = count_connections
         self._description = _load_description()
 
@@ -35,6 +44,10 @@ class Operations:
                 "subscribers": self._count_subscribers(),
             }
         )
+
+    async def metrics(self) -> Response:  # noqa: ASYNC124 - or Quart takes a thread
+        """All metrics, in Prometheus's text format."""
+        return Response(self._metrics.expose(), content_type=CONTENT_TYPE)
 
     async def census(self) -> Response:
         """What is alive in this process, this request and its connection included."""

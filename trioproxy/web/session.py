@@ -258,6 +258,7 @@ class Session:
             mode=command.mode,
             own_key=command.key,
             linger=linger,
+            accepted_at=trio.current_time(),
         )
         subscription = self._subscribe(self._calls.join(self._caller, asking, body))
         return subscription, subscription.subscriber.generation.origin is asking.origin

@@ -29,6 +29,13 @@ def stream_headers(framing: Framing) -> dict[str, str]:
     }
 
 
+def head_of_stream(framing: Framing) -> Response:
+    """The answer to HEAD where GET streams."""
+    response = Response(b"", headers=stream_headers(framing))
+    del response.headers["Content-Length"]  # the stream has none
+    return response
+
+
 class Streams:
     """Responses that stream to a request what its subscriber gets; see :class:`StreamBody`."""
 

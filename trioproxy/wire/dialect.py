@@ -11,6 +11,7 @@ they never raise, and what cannot be understood is None or "".
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import Literal
 
 from trioproxy.wire.framing import Framing
 from trioproxy.wire.sse import Message
@@ -73,6 +74,7 @@ class Dialect:
 
     Attributes:
         name: the API and its endpoint, as "openai.chat".
+        operation: what is asked for, as OpenTelemetry names it (`gen_ai.operation.name`).
         framing: how its messages become bytes.
         streams_by_default: whether a request that does not say so is streamed by the API itself.
         heartbeat: the frame that flows in silence; b"" where the dialect has none.
@@ -89,6 +91,7 @@ class Dialect:
     """
 
     name: str
+    operation: Literal["chat", "text_completion"] = "chat"
     framing: Framing
     streams_by_default: bool = False
     heartbeat: bytes
@@ -100,3 +103,8 @@ class Dialect:
     numbered: Callable[[bytes, int], bytes] | None = None
     failure: Callable[[Failure, int], tuple[Message, ...]]
     error_body: Callable[[Failure], bytes]
+
+    @property
+    def provider(self) -> str:
+        """Whose API it is, as OpenTelemetry names it (`gen_ai.provider.name`)."""
+        return self.name.partition(".")[0]

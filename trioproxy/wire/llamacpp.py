@@ -55,6 +55,7 @@ def _failure(failure: Failure, events: int) -> tuple[Message, ...]:
 
 LLAMACPP_COMPLETION = Dialect(
     name="llamacpp.completion",
+    operation="text_completion",
     framing=SSE,
     heartbeat=encode_comment(),
     verdict=_verdict,

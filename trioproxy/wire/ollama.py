@@ -6,6 +6,7 @@ Source: the API's documentation, "Generate a completion" and "Generate a chat co
 """
 
 from collections.abc import Callable
+from typing import Literal
 
 import msgspec
 
@@ -72,9 +73,14 @@ def _failure(failure: Failure, events: int) -> tuple[Message, ...]:
     return (Message(None, _error_body(failure)),)
 
 
-def _dialect(name: str, text: Callable[[Message], str]) -> Dialect:
+def _dialect(
+    name: str,
+    text: Callable[[Message], str],
+    operation: Literal["chat", "text_completion"] = "chat",
+) -> Dialect:
     return Dialect(
         name=name,
+        operation=operation,
         framing=NDJSON,
         streams_by_default=True,
         heartbeat=b"",
@@ -86,7 +92,7 @@ def _dialect(name: str, text: Callable[[Message], str]) -> Dialect:
     )
 
 
-OLLAMA_GENERATE = _dialect("ollama.generate", _completion_text)
+OLLAMA_GENERATE = _dialect("ollama.generate", _completion_text, "text_completion")
 """`POST /api/generate`."""
 
 OLLAMA_CHAT = _dialect("ollama.chat", _chat_text)

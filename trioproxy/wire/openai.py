@@ -10,6 +10,7 @@ name is `error`.
 """
 
 from collections.abc import Callable
+from typing import Literal
 
 import msgspec
 
@@ -98,9 +99,14 @@ def _failure(failure: Failure, events: int) -> tuple[Message, ...]:
     return (Message(None, error_body(failure)), _DONE)
 
 
-def _dialect(name: str, text: Callable[[Message], str]) -> Dialect:
+def _dialect(
+    name: str,
+    text: Callable[[Message], str],
+    operation: Literal["chat", "text_completion"] = "chat",
+) -> Dialect:
     return Dialect(
         name=name,
+        operation=operation,
         framing=SSE,
         heartbeat=encode_comment(),
         closing=(_DONE,),
@@ -112,7 +118,7 @@ def _dialect(name: str, text: Callable[[Message], str]) -> Dialect:
     )
 
 
-OPENAI_COMPLETIONS = _dialect("openai.completions", _completion_text)
+OPENAI_COMPLETIONS = _dialect("openai.completions", _completion_text, "text_completion")
 """`POST /v1/completions`."""
 
 OPENAI_CHAT = _dialect("openai.chat", _chat_text)

@@ -20,7 +20,8 @@ class ResponseBody(httpx.AsyncByteStream):
     """The body of an answer, as an iterator: what each read brought of it, in one piece. It has the
     connection until it is read to its end or closed, whichever is first.
 
-    ``parser`` has the answer's head.
+    ``parser`` has the answer's head, and ``connected_at`` is when the exchange began, in trio's
+    time.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class ResponseBody(httpx.AsyncByteStream):
         on_followable: Callable[[Lease], object],
     ) -> None:
         self.parser = parser
+        self.connected_at = trio.current_time()
         self._connection = connection
         self._lease = lease
         self._on_followable = on_followable

@@ -1,0 +1,30 @@
+"""What happens, measured: when each token came, what all generations have in common, what was
+asked for.
+
+The core tells each generation's :class:`Timing` what happens to it (see
+:class:`trioproxy.fanout.Watch`). What is seldom, a timing hands on to listeners, of which
+:class:`Metrics` is one.
+"""
+
+from trioproxy.telemetry.histogram import Histogram
+from trioproxy.telemetry.lag import measure_lag
+from trioproxy.telemetry.metrics import CONTENT_TYPE, Gauges, Metrics
+from trioproxy.telemetry.report import describe_timing, summarize_timing
+from trioproxy.telemetry.telemetry import Telemetry, timing_of
+from trioproxy.telemetry.timing import Listener, Origin, Reader, Timing
+
+__all__ = [
+    "CONTENT_TYPE",
+    "Gauges",
+    "Histogram",
+    "Listener",
+    "Metrics",
+    "Origin",
+    "Reader",
+    "Telemetry",
+    "Timing",
+    "describe_timing",
+    "measure_lag",
+    "summarize_timing",
+    "timing_of",
+]

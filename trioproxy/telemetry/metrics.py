@@ -1,0 +1,207 @@
+"""What all generations have in common, as Prometheus metrics.
+
+Names are those of OpenTelemetry's conventions for generative AI where they have one
+(https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-metrics/), in Prometheus's spelling; the
+rest begin with ``trioproxy_``. Every label has a bounded set of values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, generate_latest
+from prometheus_client import Histogram as PrometheusHistogram
+from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from trioproxy.fanout import Hub
+from trioproxy.telemetry.histogram import Histogram
+from trioproxy.telemetry.timing import Listener, Reader, Timing
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+MAX_MODELS = 100
+"""So many models have labels of their own; to clients they are just strings."""
+
+OTHER = "other"
+
+TOKEN_SECONDS = (
+    *(0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.075),
+    *(0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.5),
+)
+FIRST_TOKEN_SECONDS = (
+    *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0),
+    *(30.0, 60.0, 120.0, 300.0, 600.0),
+)
+DURATION_SECONDS = (
+    *(0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92),
+    *(160.0, 320.0, 640.0),
+)
+TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576)
+CLOSING_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+CALL = ("gen_ai_operation_name", "gen_ai_request_model", "gen_ai_provider_name")
+ENDED_CALL = (*CALL, "error_type")
+
+
+@dataclass(frozen=True, slots=True)
+class Gauges:
+    """What is asked of others when somebody looks."""
+
+    connections: Callable[[], int]
+    upstream_calls: Callable[[], int]
+
+
+class Metrics(Listener):
+    """What is counted. ``delivery_delay`` and ``loop_lag`` are for whoever measures them."""
+
+    def __init__(self) -> None:
+        self.delivery_delay = Histogram()
+        self.loop_lag = Histogram()
+        self.saved_calls = 0
+        self._registry = CollectorRegistry()
+        self._models: set[str] = set()
+        self._first_token = self._histogram(
+            "gen_ai_server_time_to_first_token_seconds",
+            "From the request to the first event with text.",
+            CALL,
+            FIRST_TOKEN_SECONDS,
+        )
+        self._per_token = self._histogram(
+            "gen_ai_server_time_per_output_token_seconds",
+            "For each event with text behind the first, in the mean of a generation.",
+            CALL,
+            TOKEN_SECONDS,
+        )
+        self._duration = self._histogram(
+            "gen_ai_server_request_duration_seconds",
+            "From the request to the generation's outcome.",
+            ENDED_CALL,
+            DURATION_SECONDS,
+        )
+        self._usage = self._histogram(
+            "gen_ai_client_token_usage",
+            "Tokens of a generation, as the engine told them; else, of output, its events with "
+            "text.",
+            (*CALL, "gen_ai_token_type"),
+            TOKENS,
+        )
+        self._generations = self._counter(
+            "generations", "Generations that have ended.", "outcome", "reason"
+        )
+        self._joins = self._counter("joins", "Readers that joined a generation.", "kind")
+        self._evictions = self._counter("evictions", "Readers that were sent away.", "reason")
+        self._saved = self._counter(
+            "upstream_calls_saved", "Calls that were not made, as their readers joined another's."
+        )
+        self._heartbeats = self._counter("heartbeats", "Heartbeats to readers.")
+        self._closing = self._histogram(
+            "trioproxy_cancel_to_closed_seconds",
+            "From a generation's cancellation to the end of its call.",
+            (),
+            CLOSING_SECONDS,
+        )
+
+    def observe(self, hub: Hub, gauges: Gauges) -> None:
+        """Have these in the exposition too."""
+        self._registry.register(_State(hub, gauges, self.delivery_delay, self.loop_lag))
+
+    def expose(self) -> bytes:
+        """All of it, in Prometheus's text format."""
+        return generate_latest(self._registry)
+
+    # -- what is counted -------------------------------------------------------------------------
+
+    def joined(self, timing: Timing, reader: Reader) -> None:
+        self._joins.labels(reader.joining).inc()
+        if reader.joining == "late":
+            self.saved_calls += 1
+            self._saved.inc()
+
+    def left(self, timing: Timing, reader: Reader) -> None:
+        if reader.evicted is not None:
+            self._evictions.labels(reader.evicted).inc()
+
+    def beat(self, number: int) -> None:
+        self._heartbeats.inc(number)
+
+    def ended(self, timing: Timing) -> None:
+        outcome = timing.generation.outcome
+        assert outcome is not None
+        self._generations.labels(outcome.kind, outcome.reason or "").inc()
+        call = (
+            timing.origin.dialect.operation,
+            self._model(timing),
+            timing.origin.dialect.provider,
+        )
+        error = "" if outcome.kind == "completed" else outcome.reason or outcome.kind
+        self._duration.labels(*call, error).observe(timing.duration)
+        if timing.ttft is not None:
+            self._first_token.labels(*call).observe(timing.ttft)
+        if timing.time_per_token is not None:
+            self._per_token.labels(*call).observe(timing.time_per_token)
+        for kind, tokens in (("input", timing.input_tokens), ("output", timing.output_tokens)):
+            if tokens is not None:
+                self._usage.labels(*call, kind).observe(tokens)
+
+    def closed(self, timing: Timing) -> None:
+        if timing.cancel_to_closed is not None:
+            self._closing.observe(timing.cancel_to_closed)
+
+    def _model(self, timing: Timing) -> str:
+        model = (timing.origin.model or "")[:100]
+        if model not in self._models and len(self._models) >= MAX_MODELS:
+            return OTHER
+        self._models.add(model)
+        return model
+
+    def _histogram(
+        self, name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]
+    ) -> PrometheusHistogram:
+        return PrometheusHistogram(name, text, labels, buckets=buckets, registry=self._registry)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"trioproxy_{name}", text, labels, registry=self._registry)
+
+
+class _State(Collector):
+    """What is as it is now."""
+
+    def __init__(
+        self, hub: Hub, gauges: Gauges, delivery_delay: Histogram, loop_lag: Histogram
+    ) -> None:
+        self._hub = hub
+        self._gauges = gauges
+        self._delivery_delay = delivery_delay
+        self._loop_lag = loop_lag
+
+    def collect(self) -> Iterator[Metric]:
+        hub = self._hub
+        running, retained = list(hub.running), list(hub.retained)
+        readers = sum(len(generation.subscribers) for generation in [*running, *retained])
+        for name, text, value in (
+            ("generations_running", "Generations that have no outcome yet.", len(running)),
+            ("generations_retained", "Generations that ended and can be read.", len(retained)),
+            ("subscribers", "Readers of all generations.", readers),
+            ("transcript_bytes", "What all transcripts hold.", hub.held_bytes),
+            ("open_connections", "Connections of clients.", self._gauges.connections()),
+            ("upstream_calls", "Calls that are open.", self._gauges.upstream_calls()),
+        ):
+            yield GaugeMetricFamily(f"trioproxy_{name}", text, value)
+        for name, text, histogram in (
+            (
+                "delivery_delay_seconds",
+                "From an event's coming to its being written, for each reader it was written to.",
+                self._delivery_delay,
+            ),
+            (
+                "event_loop_lag_seconds",
+                "How much later than it wanted a task woke that woke ten times a second.",
+                self._loop_lag,
+            ),
+        ):
+            yield HistogramMetricFamily(
+                f"trioproxy_{name}", text, buckets=histogram.cumulative, sum_value=histogram.sum
+            )

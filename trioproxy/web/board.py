@@ -1,0 +1,166 @@
+"""The board: a stream that tells how all generations of a tenant fare, for pages and terminals.
+
+It is a generation itself, of a hub of its own: all who look on share one, it can be cut and
+resumed, and with the last of them it ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager
+
+import msgspec
+import trio
+from quart_trio.wrappers import TrioResponse as Response
+
+from trioproxy.fanout import (
+    Arrival,
+    CursorAhead,
+    ExpiredGeneration,
+    Feed,
+    Generation,
+    Hub,
+    Limits,
+    Subscriber,
+    UnknownGeneration,
+)
+from trioproxy.telemetry import Metrics, timing_of
+from trioproxy.upstream import Upstream
+from trioproxy.web.asking import read_cursor
+from trioproxy.web.calls import Calls
+from trioproxy.web.connection import ProxyRequest, current_request
+from trioproxy.web.generations import describe
+from trioproxy.web.responses import name_generation
+from trioproxy.web.streaming import Streams, head_of_stream
+from trioproxy.web.voice import RESOURCE_VOICE
+from trioproxy.wire import OPENAI_COMPLETIONS
+
+PERIOD = 0.5
+"""Seconds between two looks at what has changed."""
+
+LINGER = 10.0
+"""Who comes back so soon resumes."""
+
+LIMITS = Limits(max_transcript_bytes=1024 * 1024, max_hub_bytes=64 * 1024 * 1024, retention=LINGER)
+
+
+class Board:
+    """``/v1/generations/events``. ``hub`` is the board's own, see :data:`LIMITS`."""
+
+    def __init__(
+        self, hub: Hub, calls: Calls, streams: Streams, upstream: Upstream, metrics: Metrics
+    ) -> None:
+        self._hub = hub
+        self._calls = calls
+        self._streams = streams
+        self._upstream = upstream
+        self._metrics = metrics
+
+    async def events(self) -> Response:
+        """What changes from now on, or from an event on that is still held: an event
+        ``generation`` for each that has changed, and ``totals``."""
+        request = current_request()
+        if request.method == "HEAD":
+            return head_of_stream(RESOURCE_VOICE.framing)
+        subscriber = self._subscribe(request)
+        response = self._streams.respond(request, subscriber, OPENAI_COMPLETIONS, RESOURCE_VOICE)
+        name_generation(response, subscriber.generation)
+        return response
+
+    def _subscribe(self, request: ProxyRequest) -> Subscriber:
+        tenant, cursor = request.caller.tenant, read_cursor(request)
+        enter = request.exit_stack.enter_context
+        if cursor is not None and cursor.generation_id is not None:
+            try:
+                return enter(self._resume(tenant, cursor.generation_id, cursor.seq))
+            except (UnknownGeneration, ExpiredGeneration, CursorAhead):
+                pass  # it is told afresh
+        source = self._look(tenant)
+        return enter(self._hub.join(tenant, source, mode="live", linger=LINGER, tenant=tenant))
+
+    def _resume(
+        self, tenant: str, generation_id: str, seq: int
+    ) -> AbstractContextManager[Subscriber]:
+        if self._hub.get(generation_id).tenant != tenant:
+            raise UnknownGeneration(f"there is no generation {generation_id}")
+        return self._hub.subscribe(generation_id, after=seq, linger=LINGER)
+
+    @asynccontextmanager
+    async def _look(self, tenant: str) -> AsyncGenerator[Feed]:
+        """A source: what can be seen of a tenant's generations."""
+        yield Changes(lambda: self._calls.all_of(tenant), self._tell_totals)
+
+    def _tell_totals(self, generations: Sequence[Generation]) -> dict[str, object]:
+        running = [generation for generation in generations if generation.outcome is None]
+        rates = [timing_of(generation).tokens_per_second or 0.0 for generation in running]
+        return {
+            "running": len(running),
+            "subscribers": sum(len(generation.subscribers) for generation in generations),
+            "tokens_per_second": sum(rates),
+            "upstream_calls": self._upstream.open_calls,
+            "saved_calls": self._metrics.saved_calls,
+        }
+
+
+class Changes:
+    """A feed of what changes: each generation whose description is another than at the last look,
+    and the totals, likewise."""
+
+    head = None
+
+    def __init__(
+        self,
+        list_generations: Callable[[], Sequence[Generation]],
+        tell_totals: Callable[[Sequence[Generation]], dict[str, object]],
+    ) -> None:
+        self._list = list_generations
+        self._tell_totals = tell_totals
+        self._told: dict[str, bytes] = {}
+        self._told_totals = b""
+        self._through: set[str] = set()
+        self._is_new = True
+
+    def __aiter__(self) -> AsyncIterator[Sequence[Arrival]]:
+        return self
+
+    async def __anext__(self) -> Sequence[Arrival]:
+        """What has changed, once something has."""
+        while True:
+            if self._is_new:
+                self._is_new = False
+                await trio.lowlevel.checkpoint()
+            else:
+                await trio.sleep(PERIOD)
+            if changes := self._look():
+                return changes
+
+    def _look(self) -> list[Arrival]:
+        generations = self._list()
+        changes = [
+            Arrival(b"generation", row)
+            for generation in generations
+            if (row := self._describe_anew(generation)) is not None
+        ]
+        present = {generation.id for generation in generations}
+        self._through &= present
+        self._told = {key: row for key, row in self._told.items() if key in present}
+        totals = msgspec.json.encode(self._tell_totals(generations))
+        if totals != self._told_totals:
+            self._told_totals = totals
+            changes.append(Arrival(b"totals", totals))
+        return changes
+
+    def _describe_anew(self, generation: Generation) -> bytes | None:
+        """How it is now; None where that has been told."""
+        is_over = generation.outcome is not None and not generation.subscribers
+        if is_over and generation.id in self._through:
+            return None
+        if is_over:
+            self._through.add(generation.id)
+        else:
+            self._through.discard(generation.id)
+        row = msgspec.json.encode(describe(generation))
+        if self._told.get(generation.id) == row:
+            return None
+        self._told[generation.id] = row
+        return row
