@@ -147,7 +147,7 @@ def _started(
         stdin=subprocess.DEVNULL,
         stdout=stdout,
         stderr=stderr,
-        env=environment,
+        env={**(os.environ if environment is None else environment), "TRIOPROXY_LOG": "off"},
         cwd=ROOT,
         process_group=0,  # Ctrl-C reaches only us, who end it in good order
     )

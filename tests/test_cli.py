@@ -342,7 +342,7 @@ def test_defect_is_not_mistaken_for_a_wrong_address(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_serve_answers_until_it_is_signalled_and_ends_with_0(number: signal.Signals):
-    async with running("serve", "--bind", "127.0.0.1:0") as (process, line):
+    async with running("serve", "--bind", "127.0.0.1:0", "--log", "off") as (process, line):
         told = re.fullmatch(
             r"trioproxy listening on (http://127\.0\.0\.1:[0-9]+) "
             r"\(upstream simulated; sharing: explicit\)\n",

@@ -61,7 +61,7 @@ _SECTIONS = {
         "max_subscribers",
         "max_generations",
     ),
-    "Diagnosis": ("debug",),
+    "Diagnosis": ("log", "debug"),
 }
 """The settings as the help of `serve` shows them: a title, and the names under it."""
 
@@ -156,7 +156,9 @@ def _flag_text(value: str | bool | None) -> str | None:
 async def _serve(settings: Settings, announce: Callable[[list[str]], None]) -> None:
     from trioproxy.serving import serve
     from trioproxy.simulator import EngineSettings, open_engine
+    from trioproxy.telemetry import configure_logging
 
+    configure_logging(settings.log)
     async with AsyncExitStack() as stack:
         upstream_url = settings.upstream
         if upstream_url is None:

@@ -129,6 +129,7 @@ def open_command(*arguments: str) -> Generator[Command]:
     """
     command = [sys.executable, "-W", "error", "-m", "trioproxy", *arguments]
     environ = {name: value for name, value in os.environ.items() if "TRIOPROXY_" not in name}
+    environ["TRIOPROXY_LOG"] = "off"  # nobody reads it
     with (
         tempfile.TemporaryFile() as log,
         subprocess.Popen(

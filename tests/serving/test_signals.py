@@ -28,7 +28,7 @@ async def serving(*flags: str) -> AsyncGenerator[tuple[trio.Process, str]]:
     """The command in a process group of its own, and where it listens; its engine is simulated."""
     command = [sys.executable, "-W", "error", "-m", "trioproxy", "serve"]
     process = await trio.lowlevel.open_process(
-        [*command, "--bind", "127.0.0.1:0", *flags],
+        [*command, "--bind", "127.0.0.1:0", "--log", "off", *flags],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,

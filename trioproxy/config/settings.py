@@ -210,6 +210,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             extra={"form": _ORIGINS},
         ),
     ] = ""
+    log: Annotated[
+        Literal["auto", "json", "text", "off"],
+        Meta(
+            description="A line on stdout for each request and each generation's end: JSON, text "
+            "for people, or as stdout is no terminal or one (auto). Prompts and keys are never in "
+            "it."
+        ),
+    ] = "auto"
     debug: Annotated[_Switch, Meta(description="Serve /debug/census: what is alive.")] = False
 
     @property

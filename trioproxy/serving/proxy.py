@@ -16,7 +16,7 @@ from trioproxy.config import Settings
 from trioproxy.fanout import Hub, Limits, open_hub
 from trioproxy.serving.listening import Listen, listen
 from trioproxy.serving.server import Server, open_server
-from trioproxy.telemetry import Telemetry, measure_lag
+from trioproxy.telemetry import GenerationLog, Telemetry, measure_lag
 from trioproxy.upstream import Timeouts, Upstream
 from trioproxy.web import BOARD_LIMITS, create_app, open_metronome
 
@@ -141,7 +141,7 @@ async def serve(
     Raises :exc:`OSError`, in a group as all that leaves a nursery, where the address cannot be
     bound.
     """
-    telemetry = Telemetry()
+    telemetry = Telemetry([GenerationLog()])
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with (
             trio.open_nursery() as clockwork,

@@ -8,6 +8,7 @@ The core tells each generation's :class:`Timing` what happens to it (see
 
 from trioproxy.telemetry.histogram import Histogram
 from trioproxy.telemetry.lag import measure_lag
+from trioproxy.telemetry.log import GenerationLog, LogFormat, configure_logging, log_request
 from trioproxy.telemetry.metrics import CONTENT_TYPE, Gauges, Metrics
 from trioproxy.telemetry.report import describe_timing, summarize_timing
 from trioproxy.telemetry.telemetry import Telemetry, timing_of
@@ -16,14 +17,18 @@ from trioproxy.telemetry.timing import Listener, Origin, Reader, Timing
 __all__ = [
     "CONTENT_TYPE",
     "Gauges",
+    "GenerationLog",
     "Histogram",
     "Listener",
+    "LogFormat",
     "Metrics",
     "Origin",
     "Reader",
     "Telemetry",
     "Timing",
+    "configure_logging",
     "describe_timing",
+    "log_request",
     "measure_lag",
     "summarize_timing",
     "timing_of",

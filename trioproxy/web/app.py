@@ -7,6 +7,7 @@ from functools import partial
 
 from quart import has_request_context
 from quart_trio import QuartTrio
+from quart_trio.wrappers import TrioResponse as Response
 
 from trioproxy.config import Settings
 from trioproxy.fanout import Hub
@@ -66,6 +67,7 @@ def create_app(
     cors = Cors(settings.allowed_origins)
     app.before_request(cors.answer_preflight)
     app.after_request(cors.mark)
+    app.after_request(note_answer)
 
     calls = Calls(settings, hub, upstream)
     streams = Streams(settings, metronome)
@@ -107,6 +109,14 @@ def create_app(
     if settings.debug:
         app.add_url_rule("/debug/census", "census", operations.census, methods=["GET"])
     return app
+
+
+async def note_answer(response: Response) -> Response:  # noqa: ASYNC124 - or Quart takes a thread
+    """Note what a request is answered with, for the log."""
+    request = current_request()
+    request.status = response.status_code
+    request.generation_id = response.headers.get("X-Generation-Id")
+    return response
 
 
 async def refuse_odd_target() -> None:  # noqa: ASYNC124 - or Quart takes a thread

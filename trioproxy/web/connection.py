@@ -14,6 +14,7 @@ from quart_trio.asgi import TrioASGIHTTPConnection
 from quart_trio.wrappers import TrioRequest
 
 from trioproxy.fanout import SourceFailed
+from trioproxy.telemetry import log_request
 from trioproxy.web.caller import Caller, caller_of_request
 
 logger = logging.getLogger(__name__)
@@ -21,7 +22,8 @@ logger = logging.getLogger(__name__)
 
 class ProxyRequest(TrioRequest):
     """A request that owns what was acquired for it. Left when the response is out, or on the way
-    there. ``accepted_at`` is when its head had come, in trio's time.
+    there. ``accepted_at`` is when its head had come, in trio's time; ``status`` and
+    ``generation_id`` are what it is answered with, None before and where there is none.
 
     A subscriber is entered as the plain context manager it is, and left synchronously, whatever
     cancels the request; the stack is asynchronous for the sake of a forwarded call, whose closing
@@ -30,6 +32,8 @@ class ProxyRequest(TrioRequest):
 
     exit_stack: AsyncExitStack
     accepted_at: float
+    status: int | None = None
+    generation_id: str | None = None
 
     async def read_body(self) -> bytes:
         """The body, received whole.
@@ -78,14 +82,27 @@ class RequestConnection(TrioASGIHTTPConnection):
     async def handle_request(  # type: ignore[override]
         self, nursery: trio.Nursery, request: Request, send: ASGISendCallable
     ) -> None:
+        request = cast(ProxyRequest, request)
         async with AsyncExitStack() as stack:
-            cast(ProxyRequest, request).exit_stack = stack
+            request.exit_stack = stack
+            stack.callback(_log, request)
             try:
                 await super().handle_request(nursery, request, send)
             except SourceFailed as error:
                 # The head is out and the rest will not come: only cutting the body can tell.
                 logger.warning("%s was cut: %s", request.path, error)
                 nursery.cancel_scope.cancel(reason="the answer broke off")
+
+
+def _log(request: ProxyRequest) -> None:
+    log_request(
+        method=request.method,
+        path=request.path,
+        status=request.status,
+        tenant=request.caller.tenant,
+        generation=request.generation_id,
+        seconds=trio.current_time() - request.accepted_at,
+    )
 
 
 def current_request() -> ProxyRequest:

@@ -1,0 +1,122 @@
+"""The request log: a line for each request that was answered, and for each generation's end.
+
+It goes through :mod:`logging`, so that whoever builds on the proxy has it where the rest of their
+log is; :func:`configure_logging` is for the command. Prompts and keys are never in it: a tenant is
+told by the beginning of a digest.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Literal, TextIO, cast
+
+import structlog
+
+from trioproxy.telemetry.timing import Listener, Timing
+
+LogFormat = Literal["auto", "json", "text", "off"]
+
+_log = logging.getLogger("trioproxy.requests")
+
+
+def log_request(
+    *,
+    method: str,
+    path: str,
+    status: int | None,
+    tenant: str,
+    generation: str | None,
+    seconds: float,
+) -> None:
+    """A request is over; ``status`` is None where its client left before the head."""
+    if not _log.isEnabledFor(logging.INFO):
+        return
+    facts = {
+        "method": method,
+        "path": path,
+        "status": status,
+        "tenant": _short(tenant),
+        "generation": generation,
+        "duration": round(seconds, 6),
+    }
+    _log.info("request", extra=facts)
+
+
+class GenerationLog(Listener):
+    """Logs how each generation ended."""
+
+    def ended(self, timing: Timing) -> None:
+        if not _log.isEnabledFor(logging.INFO):
+            return
+        generation, outcome = timing.generation, timing.generation.outcome
+        assert outcome is not None
+        facts = {
+            "generation": generation.id,
+            "tenant": _short(generation.tenant),
+            "path": timing.origin.path,
+            "model": timing.origin.model,
+            "outcome": outcome.kind,
+            "reason": outcome.reason,
+            "subscribers": timing.joins,
+            "ttft": timing.ttft and round(timing.ttft, 6),
+            "tokens": timing.output_tokens,
+            "bytes": generation.transcript.position,
+            "duration": round(timing.duration, 6),
+        }
+        _log.info("generation", extra=facts)
+
+
+def configure_logging(log_format: LogFormat, stream: TextIO | None = None) -> None:
+    """Have all that is logged written to ``stream`` (stdout): a JSON object on each line, or lines
+    for people; ``"auto"`` is those on a terminal and JSON elsewhere. With ``"off"`` requests are
+    not logged, and warnings go to stderr as they do without any configuration."""
+    if log_format == "off":
+        return
+    stream = stream if stream is not None else cast(TextIO, sys.stdout)
+    is_for_people = log_format == "text" or (log_format == "auto" and stream.isatty())
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(_formatter(is_for_people=is_for_people, colors=stream.isatty()))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(logging.WARNING)
+    logging.getLogger("trioproxy").setLevel(logging.INFO)
+
+
+def _formatter(*, is_for_people: bool, colors: bool) -> logging.Formatter:
+    known: list[structlog.typing.Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    last: list[structlog.typing.Processor]
+    if is_for_people:
+        last = [_without_nothing, structlog.dev.ConsoleRenderer(colors=colors)]
+    else:
+        last = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=known,
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            _without_message,
+            *last,
+        ],
+    )
+
+
+def _without_message(
+    logger: object, method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """What another handler's formatter has noted in the record: it is the event."""
+    event.pop("message", None)
+    return event
+
+
+def _without_nothing(
+    logger: object, method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    return {name: value for name, value in event.items() if value is not None}
+
+
+def _short(tenant: str) -> str:
+    return tenant[:12]
