@@ -1,4 +1,4 @@
-"""The command line: `trioproxy serve`, `simulate`, `probe` and `demo`.
+"""The command line: `trioproxy serve`, `simulate`, `probe`, `top` and `demo`.
 
 A command reads what it is told, runs what it names, and turns the result into an exit code: 0 for a
 clean end (a SIGTERM or SIGINT is one), 1 for a failure at run time, 2 for a wrong command line or
@@ -306,6 +306,42 @@ def probe(
     else:
         Console().print(probe.render(reports))
     context.exit(probe.exit_code(reports))
+
+
+@main.command()
+@click.argument("url", callback=_url, default="http://127.0.0.1:9010")
+@click.option(
+    "-H",
+    "--header",
+    "headers",
+    metavar="'NAME: VALUE'",
+    multiple=True,
+    callback=_headers,
+    help="A request header, such as 'Authorization: Bearer KEY'; can be given more than once.",
+)
+@click.option("--once", is_flag=True, help="Print the table as it is now, and end.")
+def top(url: str, headers: dict[str, str], once: bool) -> None:
+    """Show the generations of the proxy at URL as they run, until Ctrl-C.
+
+    One sees what belongs to the key that one gives, as with every request.
+    """
+    import httpx
+    from rich.console import Console
+
+    from trioproxy import top
+
+    show = partial(top.top, url, headers=headers, once=once, console=Console())
+    try:
+        trio.run(_until_signalled, show)
+    except* (top.ProxyRefused, httpx.HTTPError) as errors:
+        raise click.ClickException(str(_first(errors)) or "the proxy does not answer") from None
+
+
+def _first(error: BaseException) -> BaseException:
+    """The error itself, or the first in a group."""
+    while isinstance(error, BaseExceptionGroup):
+        error = cast("tuple[BaseException, ...]", error.exceptions)[0]
+    return error
 
 
 @main.command()
