@@ -202,7 +202,7 @@ async def test_a_very_long_generation_keeps_the_times_of_its_last_reads(
             timing = timing_of(subscriber.generation)
             await wait_all_tasks_blocked()
             for _ in range(2 * KEPT_READS + 10):
-                timing.arrived()
+                timing.arrived(trio.current_time())
 
     assert KEPT_READS <= len(timing.timeline()) <= 2 * KEPT_READS
 

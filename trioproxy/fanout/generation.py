@@ -165,7 +165,7 @@ class Generation:
         # From here on nobody's leaving cancels it, only time does.
         self._scope.deadline = trio.current_time() + FINISH_SECONDS
         self._on_end(self)
-        self._ring()
+        self._ring(trio.current_time())
         return True
 
     def _see_expiry(self) -> None:
@@ -238,9 +238,10 @@ class Generation:
             self.transcript.append(name, data)
             if decided is not None:
                 break
-        self.watch.arrived()
+        now = trio.current_time()
+        self.watch.arrived(now)
         if decided is None:
-            self._ring()
+            self._ring(now)
         else:
             self._settle(decided)
 
@@ -252,13 +253,13 @@ class Generation:
         logger.error("generation %s crashed", self.id, exc_info=error)
         self._settle(failed("internal"))
 
-    def _ring(self) -> None:
+    def _ring(self, now: float) -> None:
         if self.waiting:
             waiting, self.waiting = self.waiting, set()
             for subscriber in waiting:
                 subscriber.bell.ring()
         if self.pump.sinks:
-            self.pump.tell_news()
+            self.pump.tell_news(now)
 
 
 def _without_frames(error: SourceFailed) -> SourceFailed:

@@ -23,8 +23,8 @@ class Watch:
     def opened(self) -> None:
         """The head of its source has come."""
 
-    def arrived(self) -> None:
-        """The events of one read have been appended."""
+    def arrived(self, now: float) -> None:
+        """The events of one read have been appended, at this moment of trio's clock."""
 
     def joined(self, subscriber: Subscriber, *, resumes: bool) -> None:
         """Its cursor is where it begins to read; ``resumes`` where it has read before."""

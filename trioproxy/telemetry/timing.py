@@ -93,8 +93,7 @@ class Timing(Watch):
     """The times of one generation. Those that have not come are None.
 
     ``accepted_at``: the request came; ``created_at``: it was started; ``opened_at``: the head of
-    the answer; ``first_text_at``,
-    ``last_text_at``: the first event with text, and the latest; ``ended_at``: the outcome;
+    the answer; ``first_text_at``: the first event with text; ``ended_at``: the outcome;
     ``closed_at``: the upstream call was over. ``delays`` are of all deliveries of live events.
     """
 
@@ -111,7 +110,6 @@ class Timing(Watch):
         self.created_at = trio.current_time()
         self.opened_at: float | None = None
         self.first_text_at: float | None = None
-        self.last_text_at: float | None = None
         self.ended_at: float | None = None
         self.closed_at: float | None = None
         self.joins = 0
@@ -120,12 +118,15 @@ class Timing(Watch):
         self._listeners = listeners
         self._delays = delays
         self._tally = origin.tally
-        self._texts_seen = 0
+        self._transcript = generation.transcript
         self._new: set[Reader] = set()  # lent before their first event
         # Of each read: when it was, the seq of its last event, the events with text until then.
         self._times = array("d")
         self._seqs = array("Q")
         self._texts = array("Q")
+        self._note_time = self._times.append  # on the path of every token
+        self._note_seq = self._seqs.append
+        self._note_texts = self._texts.append
         self._passes = 0
         self._pass_seconds = 0.0
 
@@ -138,16 +139,13 @@ class Timing(Watch):
     def opened(self) -> None:
         self.opened_at = trio.current_time()
 
-    def arrived(self) -> None:
-        now, texts = trio.current_time(), self._tally.text_events
-        self._times.append(now)
-        self._seqs.append(self.generation.transcript.last)
-        self._texts.append(texts)
-        if texts > self._texts_seen:
-            self._texts_seen = texts
-            self.last_text_at = now
-            if self.first_text_at is None:
-                self.first_text_at = now
+    def arrived(self, now: float) -> None:
+        texts = self._tally.text_events
+        self._note_time(now)
+        self._note_seq(self._transcript.last)
+        self._note_texts(texts)
+        if self.first_text_at is None and texts:
+            self.first_text_at = now
         if len(self._times) == 2 * KEPT_READS:
             for column in (self._times, self._seqs, self._texts):
                 del column[:KEPT_READS]
@@ -255,6 +253,12 @@ class Timing(Watch):
     def ttft(self) -> float | None:
         """Seconds from the request to the first event with text."""
         return self.since_accepted(self.first_text_at)
+
+    @property
+    def last_text_at(self) -> float | None:
+        """When the latest event with text came."""
+        index = bisect_left(self._texts, self._tally.text_events)
+        return None if self.first_text_at is None else self._times[index]
 
     @property
     def duration(self) -> float:
