@@ -257,8 +257,9 @@ class Timing(Watch):
     @property
     def last_text_at(self) -> float | None:
         """When the latest event with text came."""
-        index = bisect_left(self._texts, self._tally.text_events)
-        return None if self.first_text_at is None else self._times[index]
+        if self.first_text_at is None:
+            return None
+        return self._times[bisect_left(self._texts, self.text_events)]
 
     @property
     def duration(self) -> float:
@@ -268,7 +269,8 @@ class Timing(Watch):
 
     @property
     def text_events(self) -> int:
-        return self._tally.text_events
+        """How many events with text have come, up to the outcome."""
+        return self._texts[-1] if self._texts else 0
 
     @property
     def time_per_token(self) -> float | None:
