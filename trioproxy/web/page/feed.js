@@ -9,8 +9,8 @@ const REFRESH_SECONDS = 60; // that a generation is no longer held, no event tel
 export class Feed {
   rows = new Map(); // by id
   totals = null;
-  isConnected = false;
-  error = null;
+  isListed = false; // whether `rows` has all that there are
+  error = null; // why nothing comes at present
 
   #changed;
   #lastId = "";
@@ -27,11 +27,11 @@ export class Feed {
     try {
       for (;;) {
         await this.#readStream(signal);
-        this.#become(false, "The connection is lost. Trying again each second.");
+        this.#tell("The connection is lost. Trying again each second.");
         await sleep(RECONNECT_SECONDS, signal);
       }
     } catch (error) {
-      if (!signal.aborted) this.#become(false, error.message);
+      if (!signal.aborted) this.#tell(error.message);
     } finally {
       clearInterval(refresh);
     }
@@ -44,15 +44,16 @@ export class Feed {
   }
 
   async #readStream(signal) {
-    const resuming = this.#lastId !== "";
     try {
       const response = await ask("/v1/generations/events", {
-        headers: resuming ? { "Last-Event-ID": this.#lastId } : {},
+        headers: this.#lastId ? { "Last-Event-ID": this.#lastId } : {},
         signal,
       });
-      this.#become(true, null);
-      // The list is asked for when the stream is open, so that nothing is between the two.
-      if (!resuming) this.#fetchList(signal);
+      this.#tell(null);
+      // Another stream than before tells only what changes from now on. The list is asked for when
+      // it is open, so that nothing is between the two.
+      const stream = response.headers.get("X-Generation-Id");
+      if (this.#lastId.split(":")[0] !== stream) this.#fetchList(signal);
       for await (const event of readEvents(response.body)) {
         signal.throwIfAborted();
         this.#take(event, signal);
@@ -64,9 +65,9 @@ export class Feed {
   }
 
   #take({ id, name, data }, signal) {
-    if (name === "gap" || (id !== null && !follows(id, this.#lastId))) this.#fetchList(signal);
     if (id !== null) this.#lastId = id;
-    if (name === "generation") {
+    if (name === "gap") this.#fetchList(signal);
+    else if (name === "generation") {
       const row = JSON.parse(data);
       this.rows.set(row.id, row);
       this.#newer.add(row.id);
@@ -85,21 +86,13 @@ export class Feed {
       return; // the stream is broken too, and tells it
     }
     const newer = [...this.#newer].map((id) => this.rows.get(id));
+    this.isListed = true;
     this.rows = new Map([...list, ...newer].map((row) => [row.id, row]));
     this.#changed();
   }
 
-  #become(isConnected, error) {
-    this.isConnected = isConnected;
+  #tell(error) {
     this.error = error;
     this.#changed();
   }
-}
-
-/** Whether nothing is missing between two events, so that what is known still stands. */
-function follows(id, lastId) {
-  if (lastId === "") return true;
-  const [stream, seq] = id.split(":");
-  const [lastStream, lastSeq] = lastId.split(":");
-  return stream === lastStream && Number(seq) === Number(lastSeq) + 1;
 }

@@ -4,6 +4,10 @@ export const NONE = "–";
 
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const tenths = new Intl.NumberFormat("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 });
+const hundredths = new Intl.NumberFormat("en", {
+  minimumFractionDigits: 2,
+  maximumFractionDigits: 2,
+});
 
 export function count(number) {
   return number == null ? NONE : whole.format(number);
@@ -18,12 +22,12 @@ export function rate(perSecond) {
   return (perSecond < 100 ? tenths : whole).format(perSecond);
 }
 
-/** Milliseconds up to ten seconds, for they are compared; then seconds. */
 export function duration(seconds) {
   if (seconds == null) return NONE;
   const milliseconds = seconds * 1000;
   if (milliseconds < 10) return `${tenths.format(milliseconds)} ms`;
-  if (seconds < 10) return `${whole.format(milliseconds)} ms`;
+  if (seconds < 1) return `${whole.format(milliseconds)} ms`;
+  if (seconds < 10) return `${hundredths.format(seconds)} s`;
   return `${tenths.format(seconds)} s`;
 }
 

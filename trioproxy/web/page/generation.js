@@ -12,10 +12,10 @@ const NUMBERS = [
   ["TTFT", (timing) => duration(timing.ttft_seconds)],
   ["Tokens", (timing) => count(timing.tokens)],
   ["Tokens/s", (timing) => rate(timing.tokens_per_second)],
-  ["Between tokens, p50", (timing) => duration(timing.inter_token_seconds?.p50)],
-  ["p90", (timing) => duration(timing.inter_token_seconds?.p90)],
-  ["p99", (timing) => duration(timing.inter_token_seconds?.p99)],
-  ["Longest", (timing) => duration(timing.inter_token_seconds?.max)],
+  ["Inter-token p50", (timing) => duration(timing.inter_token_seconds?.p50)],
+  ["Inter-token p90", (timing) => duration(timing.inter_token_seconds?.p90)],
+  ["Inter-token p99", (timing) => duration(timing.inter_token_seconds?.p99)],
+  ["Inter-token max", (timing) => duration(timing.inter_token_seconds?.max)],
   ["In bursts", (timing) => share(timing.burst_share)],
   ["Connect", (timing) => duration(timing.connect_seconds)],
   ["Head", (timing) => duration(timing.head_seconds)],
@@ -24,7 +24,7 @@ const NUMBERS = [
 ];
 
 const READER_COLUMNS = [
-  ["Joined", (reader) => `${reader.joining}, ${duration(reader.joined_seconds)}`],
+  ["Joined", (reader) => `${reader.joining}, at ${duration(reader.joined_seconds)}`],
   ["After", (reader) => count(reader.joined_after)],
   ["History to", (reader) => count(reader.history)],
   ["First event", (reader) => duration(reader.first_event_seconds)],
@@ -168,8 +168,8 @@ export class GenerationView {
 }
 
 function leftAs({ left_seconds, why }) {
-  if (left_seconds === null) return "reads";
-  return why ? `${why}, ${duration(left_seconds)}` : duration(left_seconds);
+  if (left_seconds === null) return "not yet";
+  return `${why ?? "left"}, at ${duration(left_seconds)}`;
 }
 
 /** The chart for those who do not see it, and what it means for those who do. */

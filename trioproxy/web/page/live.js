@@ -65,7 +65,7 @@ export class Live {
   }
 
   #draw() {
-    const { rows, totals, isConnected, error } = this.#feed;
+    const { rows, totals, isListed, error } = this.#feed;
     for (const { name, format, value } of this.#totals) {
       setText(value, totals === null ? NONE : format(totals[name]));
     }
@@ -77,7 +77,7 @@ export class Live {
     this.#drawRows([...running, ...ended.slice(0, MOST_ENDED)]);
     const hidden = ended.length - MOST_ENDED;
     setText(this.#more, hidden > 0 ? `${counted(hidden, "more")} that have ended`: "");
-    this.#empty.hidden = all.length > 0 || !isConnected;
+    this.#empty.hidden = all.length > 0 || !isListed;
     if (!this.#empty.hidden && !this.#empty.hasChildNodes()) {
       const link = element("a", { href: "#/playground" }, "Start one");
       this.#empty.append("There is no generation that this API key may see. ", link, ".");

@@ -6,11 +6,11 @@ import { kept } from "./keeping.js";
 import { askJson } from "./proxy.js";
 import { Stage } from "./stage.js";
 
-const MODES = [
-  ["replay", "replay – everything so far, then live"],
-  ["live", "live – only what comes next"],
-  ["private", "private – never shared with another request"],
-];
+const MODES = {
+  replay: "Who joins late gets everything so far, then what comes.",
+  live: "Who joins late gets only what comes next.",
+  private: "The same request, made again, is another call.",
+};
 
 export class Playground {
   title = "Playground";
@@ -82,7 +82,17 @@ export class Playground {
 
   #makeForm() {
     const routes = Object.keys(ROUTES).map((path) => element("option", {}, path));
-    const modes = MODES.map(([value, words]) => element("option", { value }, words));
+    const modes = Object.keys(MODES).map((name) => element("option", {}, name));
+    const meaning = element("span", { class: "hint", id: "mode-hint" }, MODES.replay);
+    const mode = element(
+      "select",
+      {
+        name: "mode",
+        "aria-describedby": "mode-hint",
+        change: () => setText(meaning, MODES[mode.value]),
+      },
+      ...modes,
+    );
     const prompt = element("textarea", { name: "prompt", rows: 3, required: true });
     prompt.value = "Tell me about a river.";
     const number = (name, value, most) =>
@@ -98,7 +108,7 @@ export class Playground {
       },
       field("Prompt", prompt),
       field("Route", element("select", { name: "path" }, ...routes)),
-      field("Mode", element("select", { name: "mode" }, ...modes)),
+      element("div", {}, field("Mode", mode), meaning),
       field("Model", element("input", { name: "model", placeholder: "the engine's own" })),
       element(
         "div",

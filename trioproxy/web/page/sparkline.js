@@ -16,9 +16,10 @@ export function sparkline() {
   );
   const show = (gaps) => {
     const longest = Math.max(...gaps, Number.EPSILON);
+    const top = Math.max(longest, 2 * (median(gaps) ?? 0)); // an even flow runs along the middle
     const points = gaps.map((gap, index) => {
       const x = WIDTH - 1 - (gaps.length - 1 - index) * ((WIDTH - 2) / (MOST - 1));
-      return `${x.toFixed(1)},${(HEIGHT - 2 - (gap / longest) * (HEIGHT - 4)).toFixed(1)}`;
+      return `${x.toFixed(1)},${(HEIGHT - 2 - (gap / top) * (HEIGHT - 4)).toFixed(1)}`;
     });
     line.setAttribute("points", points.join(" "));
     node.setAttribute("aria-label", inWords(gaps, longest));

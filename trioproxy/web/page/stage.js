@@ -37,16 +37,15 @@ export class Stage {
   constructor(generation, kept = { viewers: [] }) {
     this.#generation = generation;
     this.#row = kept.row ?? null;
-    const id = element("a", { href: `#/generation/${generation}`, title: generation });
-    id.append(shortId(generation));
     this.node = element(
       "section",
       { class: "stage", "aria-labelledby": "stage-title" },
       element(
         "header",
         {},
-        element("h2", { id: "stage-title" }, "Generation ", id),
+        element("h2", { id: "stage-title", title: generation }, `Generation ${shortId(generation)}`),
         this.#state.node,
+        element("a", { href: `#/generation/${generation}` }, "Timing"),
         this.#stop,
       ),
       this.#notice,
