@@ -53,7 +53,10 @@ export class Feed {
       // Another stream than before tells only what changes from now on. The list is asked for when
       // it is open, so that nothing is between the two.
       const stream = response.headers.get("X-Generation-Id");
-      if (this.#lastId.split(":")[0] !== stream) this.#fetchList(signal);
+      if (this.#lastId.split(":")[0] !== stream) {
+        this.totals = null;
+        this.#fetchList(signal);
+      }
       for await (const event of readEvents(response.body)) {
         signal.throwIfAborted();
         this.#take(event, signal);

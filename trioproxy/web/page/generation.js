@@ -105,7 +105,10 @@ export class GenerationView {
       try {
         const path = generationPath(this.#id);
         this.#row = await askJson(path, { signal });
-        this.#timing = await askJson(`${path}/timing`, { signal });
+        const timing = await askJson(`${path}/timing`, { signal });
+        // A reader keeps its number, whatever order they are told in.
+        timing.readers.sort((one, other) => one.joined_seconds - other.joined_seconds);
+        this.#timing = timing;
         setText(this.#notice, "");
         this.#draw();
         // How long closing took is known a moment after the end.

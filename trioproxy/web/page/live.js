@@ -33,7 +33,7 @@ export class Live {
   #empty = element("p", { class: "empty" });
   #more = element("p", { class: "hint" });
   #rows = new Map(); // the rows that are shown, by the id of their generation
-  #feed = null;
+  #feed = new Feed(inNextFrame(() => this.#draw())); // kept, so that it resumes
   #leaving = null;
 
   show(main) {
@@ -55,7 +55,6 @@ export class Live {
       this.#more,
     );
     this.#leaving = new AbortController();
-    this.#feed = new Feed(inNextFrame(() => this.#draw()));
     this.#draw();
     this.#feed.run(this.#leaving.signal);
   }

@@ -86,6 +86,7 @@ export class Viewer {
           signal.throwIfAborted(); // what comes after leaving is not seen
           if (this.#take(message)) return;
         }
+        signal.throwIfAborted();
         // A stream that ends without a word may be whole: who asks for more is told so.
         if (this.seq !== before) continue;
       } catch (error) {
