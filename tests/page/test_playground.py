@@ -7,7 +7,7 @@ import trio
 from tests.clients.browser import Browser
 from tests.clients.reading import read_uncut
 from tests.clients.relay import open_relay
-from tests.page.visiting import ENDLESS, Visit, open_paced, visit
+from tests.page.visiting import CUT_OFF, ENDLESS, Visit, open_paced, visit
 from tests.web.service import text_of
 from trioproxy.simulator import generate_text
 from trioproxy.wire import ROUTES
@@ -189,13 +189,13 @@ async def test_viewers_that_are_cut_off_lose_nothing(browser: Browser) -> None:
         open_paced() as service,
         open_relay(service.url, cuts=6, longest_run=60, retry=False) as relay,
     ):
-        texts = await visit(browser, relay.url, scene)
+        texts = await visit(browser, relay.url, scene, expected=CUT_OFF)
 
     assert texts == ["".join(generate_text(PROMPT, 400))] * 5
     assert relay.cuts_left == 0
 
 
-async def test_api_key_goes_with_every_request_and_no_websocket_is_offered(
+async def test_api_key_goes_with_every_call_and_no_websocket_is_offered(
     browser: Browser,
 ) -> None:
     def scene(visit: Visit) -> list[str | None]:
@@ -208,7 +208,11 @@ async def test_api_key_goes_with_every_request_and_no_websocket_is_offered(
         visit.wait_state(4, "read to the end")
         assert visit.page.get_by_role("button", name="Add WebSocket viewer").is_disabled()
         assert visit.viewer(5).count() == 0
-        return [request.headers.get("authorization") for request in visit.requests]
+        return [
+            request.headers.get("authorization")
+            for request in visit.requests
+            if "/v1/" in request.url
+        ]
 
     async with open_paced() as service:
         keys = await visit(browser, service.url, scene)
