@@ -59,7 +59,7 @@ async def test_every_route_is_asked_and_its_text_is_seen(browser: Browser) -> No
         texts = await visit(browser, service.url, scene)
 
     text = "".join(generate_text(PROMPT, 20))
-    assert texts == dict.fromkeys(ROUTES, [text, text])
+    assert texts == {path: [text, text] for path in ROUTES}
 
 
 async def test_paused_viewer_falls_behind_alone_and_catches_up(browser: Browser) -> None:
