@@ -12,6 +12,14 @@ from tests.clients.relay import open_relay
 from tests.page.visiting import CUT_OFF, ENDLESS, NOT_FOUND, Visit, open_paced, visit
 from tests.web.service import COMPLETIONS
 
+SEQS = range(1, 20_001)
+
+DRAW_CHART = """async (timing) => {
+  const { chart, readTimeline } = await import("/page/chart.js");
+  const drawn = chart(timing, readTimeline(timing), 1000);
+  return [drawn.querySelectorAll(".gaps rect").length, drawn.querySelector(".events").outerHTML];
+}"""
+
 CREATION: dict[str, Any] = {
     "path": COMPLETIONS,
     "body": {"prompt": "The river", "max_tokens": ENDLESS, "model": "tiny"},
@@ -102,6 +110,30 @@ async def test_generation_shows_when_its_tokens_came_and_who_read_them(browser: 
     assert "the first token after" in caption
     assert "–" not in told.values()
     assert 50 < float(told["Tokens/s"]) < 150
+
+
+async def test_chart_marks_what_stands_out_and_draws_no_more_than_can_be_seen(
+    browser: Browser,
+) -> None:
+    timeline = [[seq, seq * 0.001 + 0.01 * (seq > 700) + 0.5 * (seq > 9_000)] for seq in SEQS]
+    timing = {
+        "timeline": timeline,
+        "readers": [],
+        "inter_token_seconds": {"p50": 0.001},
+        "duration_seconds": None,
+        "ttft_seconds": 0.001,
+    }
+
+    def scene(visit: Visit) -> tuple[int, str]:
+        visit.show("live")
+        gaps, path = visit.page.evaluate(DRAW_CHART, timing)
+        return gaps, path
+
+    async with open_paced() as service:
+        gaps, path = await visit(browser, service.url, scene)
+
+    assert gaps == 2
+    assert 100 < path.count("V") <= 1000 / 0.5
 
 
 def numbers(visit: Visit) -> dict[str, str]:

@@ -2,6 +2,8 @@
 
 export const NONE = "–";
 
+const SPACE = "\u00a0"; // a number and its unit stay on one line
+
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const tenths = new Intl.NumberFormat("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 });
 const hundredths = new Intl.NumberFormat("en", {
@@ -25,10 +27,10 @@ export function rate(perSecond) {
 export function duration(seconds) {
   if (seconds == null) return NONE;
   const milliseconds = seconds * 1000;
-  if (milliseconds < 10) return `${tenths.format(milliseconds)} ms`;
-  if (seconds < 1) return `${whole.format(milliseconds)} ms`;
-  if (seconds < 10) return `${hundredths.format(seconds)} s`;
-  return `${tenths.format(seconds)} s`;
+  if (milliseconds < 10) return `${tenths.format(milliseconds)}${SPACE}ms`;
+  if (seconds < 1) return `${whole.format(milliseconds)}${SPACE}ms`;
+  if (seconds < 10) return `${hundredths.format(seconds)}${SPACE}s`;
+  return `${tenths.format(seconds)}${SPACE}s`;
 }
 
 export function share(fraction) {
@@ -37,9 +39,9 @@ export function share(fraction) {
 
 export function size(bytes) {
   if (bytes == null) return NONE;
-  if (bytes < 1024) return `${whole.format(bytes)} B`;
-  if (bytes < 1024 ** 2) return `${tenths.format(bytes / 1024)} KiB`;
-  return `${tenths.format(bytes / 1024 ** 2)} MiB`;
+  if (bytes < 1024) return `${whole.format(bytes)}${SPACE}B`;
+  if (bytes < 1024 ** 2) return `${tenths.format(bytes / 1024)}${SPACE}KiB`;
+  return `${tenths.format(bytes / 1024 ** 2)}${SPACE}MiB`;
 }
 
 /** Enough of an id to tell it from others. */

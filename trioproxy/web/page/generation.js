@@ -7,6 +7,7 @@ import { askJson, generationPath, sleep, stop } from "./proxy.js";
 import { isRunning, stateMark } from "./state.js";
 
 const REFRESH_SECONDS = 1;
+const MOST_READERS = 200;
 
 const NUMBERS = [
   ["TTFT", (timing) => duration(timing.ttft_seconds)],
@@ -16,10 +17,10 @@ const NUMBERS = [
   ["Inter-token p90", (timing) => duration(timing.inter_token_seconds?.p90)],
   ["Inter-token p99", (timing) => duration(timing.inter_token_seconds?.p99)],
   ["Inter-token max", (timing) => duration(timing.inter_token_seconds?.max)],
-  ["In bursts", (timing) => share(timing.burst_share)],
+  ["Burst share", (timing) => share(timing.burst_share)],
   ["Connect", (timing) => duration(timing.connect_seconds)],
   ["Head", (timing) => duration(timing.head_seconds)],
-  ["Whole", (timing) => duration(timing.duration_seconds)],
+  ["Duration", (timing) => duration(timing.duration_seconds)],
   ["Cancel to closed", (timing) => duration(timing.cancel_to_closed_seconds)],
 ];
 
@@ -56,6 +57,7 @@ export class GenerationView {
   #caption = element("figcaption", { id: "chart-words" });
   #readers = element("tbody", { role: "rowgroup" });
   #nobody = element("p", { class: "empty" }, "Nobody has read it yet.");
+  #more = element("p", { class: "hint" });
   #resized = new ResizeObserver(() => this.#drawChart());
 
   show(main, id) {
@@ -87,6 +89,7 @@ export class GenerationView {
         element("thead", { role: "rowgroup" }, element("tr", { role: "row" }, ...heads)),
         this.#readers,
       ),
+      this.#more,
       this.#nobody,
     );
     this.#resized.observe(this.#drawing);
@@ -147,7 +150,9 @@ export class GenerationView {
 
   #drawReaders(readers) {
     this.#nobody.hidden = readers.length > 0;
-    const rows = readers.map((reader, index) =>
+    const more = readers.length - MOST_READERS;
+    setText(this.#more, more > 0 ? `and ${count(more)} more` : "");
+    const rows = readers.slice(0, MOST_READERS).map((reader, index) =>
       element(
         "tr",
         { role: "row" },

@@ -21,6 +21,7 @@ export function sparkline() {
       const x = WIDTH - 1 - (gaps.length - 1 - index) * ((WIDTH - 2) / (MOST - 1));
       return `${x.toFixed(1)},${(HEIGHT - 2 - (gap / top) * (HEIGHT - 4)).toFixed(1)}`;
     });
+    node.toggleAttribute("hidden", gaps.length === 0);
     line.setAttribute("points", points.join(" "));
     node.setAttribute("aria-label", inWords(gaps, longest));
   };
