@@ -133,7 +133,7 @@ async def test_chart_marks_what_stands_out_and_draws_no_more_than_can_be_seen(
         gaps, path = await visit(browser, service.url, scene)
 
     assert gaps == 2
-    assert 100 < path.count("V") <= 1000 / 0.5
+    assert 100 < path.count("H") <= 1000 / 0.5
 
 
 def numbers(visit: Visit) -> dict[str, str]:

@@ -57,13 +57,16 @@ export class Viewer {
     this.#open();
   }
 
-  /** Read nothing more from the connection, and keep it: a slow reader. */
+  /**
+   * Read nothing more from the connection, and keep it: a slow reader. The browser and the system
+   * hold tens of megabytes for it before the proxy has to.
+   */
   pause() {
     if (this.#gate === null) {
       this.#gate = {};
       this.#gate.opened = new Promise((resolve) => (this.#gate.open = resolve));
     }
-    this.#become("paused", "");
+    this.#become("paused", "reads nothing; what comes waits in the connection");
   }
 
   readOn() {
