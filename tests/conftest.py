@@ -27,6 +27,7 @@ IN_REAL_TIME = (
     "tests/deploy/",
     "tests/docs/",
     "tests/e2e/",
+    "tests/page/",
     "tests/serving/",
     "tests/test_cli.py",
     "tests/test_demo.py",

@@ -30,7 +30,7 @@ IN_NO_DOCUMENT = {
 }
 """The routes that no document has."""
 
-TRIED_OPERATIONS = 18
+TRIED_OPERATIONS = 20
 """All, but for the one by which the document itself is had."""
 
 SCHEMATHESIS = """

@@ -24,6 +24,7 @@ from trioproxy.web.generate import Generate
 from trioproxy.web.generations import Generations
 from trioproxy.web.metronome import Metronome
 from trioproxy.web.operations import Operations
+from trioproxy.web.page import Page
 from trioproxy.web.sockets import (
     ProxyWebsocket,
     SocketConnection,
@@ -101,6 +102,10 @@ def create_app(
     sockets = Sockets(settings, hub, calls, cors)
     app.add_websocket("/v1/ws", "socket", sockets.many)
     app.add_websocket(f"{one}/ws", "socket_of_one", sockets.one)
+
+    page = Page()
+    app.add_url_rule("/", "page", page.index, methods=["GET"])
+    app.add_url_rule("/page/<name>", "page_file", page.file, methods=["GET"])
 
     operations = Operations(hub, upstream, metrics, count_connections)
     app.add_url_rule("/metrics", "metrics", operations.metrics, methods=["GET"])
