@@ -154,6 +154,8 @@ async def test_what_the_pump_delivers_is_counted_by_the_pass(
                 await trio.sleep(1)
                 scene.arrive(token("a"))
                 await wait_all_tasks_blocked()
+            told = [(reader.deliveries, reader.cursor) for reader in timing.all_readers]
+            assert told == [(3, 3)] * number
             nursery.cancel_scope.cancel()
             await wait_all_tasks_blocked()
 

@@ -190,13 +190,9 @@ class Timing(Watch):
 
     def returned(self, subscriber: Subscriber) -> None:
         reader = self.readers[subscriber]
-        reader.cursor = subscriber.cursor
         self._new.discard(reader)
-        if reader.lent_since is not None:
-            passes, seconds = reader.lent_since
-            reader.deliveries += self._passes - passes
-            reader.delay += self._pass_seconds - seconds
-            reader.lent_since = None
+        self._take_passes(subscriber, reader)
+        reader.lent_since = None
 
     def passed(self, number: int, seconds: float) -> None:
         self._passes += 1
@@ -243,6 +239,8 @@ class Timing(Watch):
     @property
     def all_readers(self) -> list[Reader]:
         """Those that have left, the last :data:`KEPT_READERS` of them, and those that are here."""
+        for subscriber, reader in self.readers.items():
+            self._take_passes(subscriber, reader)
         return [*self.gone, *self.readers.values()]
 
     def since_accepted(self, when: float | None) -> float | None:
@@ -340,6 +338,15 @@ class Timing(Watch):
             (seq, when - self.accepted_at)
             for seq, when in zip(self._seqs, self._times, strict=True)
         ]
+
+    def _take_passes(self, subscriber: Subscriber, reader: Reader) -> None:
+        """Count for a reader what the pump has delivered to it since it was lent, or last asked."""
+        if reader.lent_since is not None:
+            passes, seconds = reader.lent_since
+            reader.cursor = subscriber.cursor
+            reader.deliveries += self._passes - passes
+            reader.delay += self._pass_seconds - seconds
+            reader.lent_since = (self._passes, self._pass_seconds)
 
     def _came_at(self, seq: int) -> float | None:
         index = bisect_left(self._seqs, seq)
