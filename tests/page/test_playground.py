@@ -66,6 +66,7 @@ async def test_paused_viewer_falls_behind_alone_and_catches_up(browser: Browser)
     def scene(visit: Visit) -> None:
         begin(visit, ENDLESS)
         visit.press("Pause viewer 1")
+        visit.wait_state(1, "paused")
         at = visit.cursor(1)
         visit.wait(lambda: visit.lag(1) > 50)
         assert visit.cursor(1) == at
@@ -85,6 +86,7 @@ async def test_dropped_viewer_leaves_and_resumes_after_what_it_has_read(browser:
         generation_id = begin(visit, ENDLESS)
         for number in (1, 2):  # one of each kind
             visit.press(f"Drop viewer {number}")
+            visit.wait_state(number, "dropped")
         trio.from_thread.run(service.wait_subscribers, 3)
         left = [visit.cursor(number) for number in (1, 2)]
         visit.wait_cursor(3, max(left) + 50)
@@ -111,6 +113,8 @@ async def test_reload_goes_on_with_every_viewer_where_it_was(browser: Browser) -
         generation_id = begin(visit, ENDLESS)
         visit.press("Drop viewer 2")
         visit.press("Pause viewer 3")
+        visit.wait_state(2, "dropped")
+        visit.wait_state(3, "paused")
         visit.wait_cursor(5, 50)
         before = [visit.cursor(number) for number in FIVE]
         visit.requests.clear()

@@ -66,7 +66,7 @@ export class Viewer {
       this.#gate = {};
       this.#gate.opened = new Promise((resolve) => (this.#gate.open = resolve));
     }
-    this.#become("paused", "reads nothing; what comes waits in the connection");
+    this.#become("paused", "reads nothing; what comes waits");
   }
 
   readOn() {
