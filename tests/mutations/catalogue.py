@@ -266,12 +266,13 @@ MUTATIONS = [
         "what a request acquired is released by its body's end, not by its stack",
         "web/connection.py",
         "        async with AsyncExitStack() as stack:\n"
-        "            cast(ProxyRequest, request).exit_stack = stack\n"
+        "            request.exit_stack = stack\n"
+        "            stack.callback(_log, request)\n"
         "            try:\n"
         "                await super().handle_request(nursery, request, send)\n",
         "        if True:\n"
         "            stack = AsyncExitStack()\n"
-        "            cast(ProxyRequest, request).exit_stack = stack\n"
+        "            request.exit_stack = stack\n"
         "            try:\n"
         "                await super().handle_request(nursery, request, send)\n"
         "                await stack.aclose()\n",

@@ -87,7 +87,7 @@ class Visit:
         return _number(self.viewer(number).locator(".cursor").inner_text())
 
     def lag(self, number: int) -> int:
-        return _number(self.viewer(number).locator(".lag").inner_text().split()[0])
+        return _number(self.viewer(number).locator(".lag").inner_text().partition(" ")[0])
 
     def wait_state(self, number: int, state: str) -> None:
         """Wait until a viewer is in this state."""
@@ -144,4 +144,5 @@ async def visit(
 
 
 def _number(text: str) -> int:
-    return int(text.replace(",", ""))
+    # A viewer that has just been added has its figures with the next frame that is drawn.
+    return int(text.replace(",", "") or 0)

@@ -137,7 +137,6 @@ async def test_options_of_a_route_of_the_proxy_names_its_methods(
 @pytest.mark.parametrize(
     "path",
     [
-        "/",
         "/nope",
         "/v1",
         "/v1/",

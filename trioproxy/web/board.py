@@ -38,6 +38,9 @@ from trioproxy.wire import OPENAI_COMPLETIONS
 PERIOD = 0.5
 """Seconds between two looks at what has changed."""
 
+REMIND = 10
+"""After so many looks the totals are told though they are what they were: for who came late."""
+
 LINGER = 10.0
 """Who comes back so soon resumes."""
 
@@ -117,6 +120,7 @@ class Changes:
         self._tell_totals = tell_totals
         self._told: dict[str, bytes] = {}
         self._told_totals = b""
+        self._looks = 0
         self._through: set[str] = set()
         self._is_new = True
 
@@ -145,7 +149,8 @@ class Changes:
         self._through &= present
         self._told = {key: row for key, row in self._told.items() if key in present}
         totals = msgspec.json.encode(self._tell_totals(generations))
-        if totals != self._told_totals:
+        self._looks += 1
+        if totals != self._told_totals or self._looks % REMIND == 0:
             self._told_totals = totals
             changes.append(Arrival(b"totals", totals))
         return changes
