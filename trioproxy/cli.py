@@ -245,6 +245,17 @@ def _headers(
     return headers
 
 
+_header_option = click.option(
+    "-H",
+    "--header",
+    "headers",
+    metavar="'NAME: VALUE'",
+    multiple=True,
+    callback=_headers,
+    help="A request header, such as 'Authorization: Bearer KEY'; can be given more than once.",
+)
+
+
 def _url(context: click.Context, param: click.Parameter, text: str) -> str:
     try:
         urlsplit(text)
@@ -263,15 +274,7 @@ def _url(context: click.Context, param: click.Parameter, text: str) -> str:
     callback=_body,
     help="The request's body; without it, a short completion is asked for.",
 )
-@click.option(
-    "-H",
-    "--header",
-    "headers",
-    metavar="'NAME: VALUE'",
-    multiple=True,
-    callback=_headers,
-    help="A request header; can be given more than once.",
-)
+@_header_option
 @click.option(
     "--count",
     type=click.IntRange(min=1),
@@ -310,15 +313,7 @@ def probe(
 
 @main.command()
 @click.argument("url", callback=_url, default="http://127.0.0.1:9010")
-@click.option(
-    "-H",
-    "--header",
-    "headers",
-    metavar="'NAME: VALUE'",
-    multiple=True,
-    callback=_headers,
-    help="A request header, such as 'Authorization: Bearer KEY'; can be given more than once.",
-)
+@_header_option
 @click.option("--once", is_flag=True, help="Print the table as it is now, and end.")
 def top(url: str, headers: dict[str, str], once: bool) -> None:
     """Show the generations of the proxy at URL as they run, until Ctrl-C.

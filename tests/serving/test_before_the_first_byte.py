@@ -13,16 +13,15 @@ from trio.testing import wait_all_tasks_blocked
 
 from tests.serving.apps import Message
 from tests.serving.proxies import PATH, STREAM, open_simulated
+from tests.support.app import make_app
 from tests.support.rawhttp import open_client, post_stream
 from tests.support.source import ScriptedSource
 from tests.support.stepping import AtStep
 from trioproxy.config import Settings
 from trioproxy.fanout import Hub, cancelled, open_hub
 from trioproxy.simulator import EngineSettings, SimulatedEngine, open_engine
-from trioproxy.telemetry import Metrics
 from trioproxy.testing import TaskCensus
 from trioproxy.upstream import Upstream
-from trioproxy.web import Metronome, create_app
 from trioproxy.web.app import ProxyApp
 
 CLIENTS = 300
@@ -136,15 +135,7 @@ async def test_requests_that_are_cancelled_in_the_step_of_the_head_leave_nothing
 
     async with open_engine(settings=SILENT) as engine, open_hub() as hub:
         upstream = Upstream(engine.url)
-        app = create_app(
-            Settings(),
-            hub=hub,
-            board_hub=hub,
-            upstream=upstream,
-            metronome=Metronome(15),
-            metrics=Metrics(),
-            count_connections=lambda: 0,
-        )
+        app = make_app(Settings(), hub, upstream)
         await wait_all_tasks_blocked()
         with TaskCensus() as census:
             async with trio.open_nursery() as clients:
@@ -164,15 +155,7 @@ async def test_request_that_is_cancelled_at_any_step_leaves_nothing(
     source = ScriptedSource()
     monkeypatch.setattr(Upstream, "stream", stream)
     async with open_hub() as hub:
-        app = create_app(
-            Settings(),
-            hub=hub,
-            board_hub=hub,
-            upstream=Upstream("http://unused"),
-            metronome=Metronome(15),
-            metrics=Metrics(),
-            count_connections=lambda: 0,
-        )
+        app = make_app(Settings(), hub, Upstream("http://unused"))
         steps, reached = 0, True
         while reached:
             steps += 1

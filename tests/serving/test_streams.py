@@ -15,6 +15,7 @@ from hypercorn.config import Config
 
 from tests.serving.apps import TLS
 from tests.serving.proxies import ENDLESS, PATH, STREAM, open_simulated, read_events
+from tests.support.app import make_app
 from tests.support.rawhttp import open_client, post_stream
 from tests.support.source import ScriptedSource
 from trioproxy.config import Settings
@@ -24,10 +25,8 @@ from trioproxy.serving import proxy as proxy_module
 from trioproxy.serving.listening import listen
 from trioproxy.serving.server import open_server
 from trioproxy.simulator import EngineSettings, open_engine
-from trioproxy.telemetry import Metrics
 from trioproxy.testing import TaskCensus
 from trioproxy.upstream import Upstream
-from trioproxy.web import Metronome, create_app
 
 TOKENS = [b'{"choices":[{"text":"%d"}]}' % number for number in range(500)]
 BURST = b"".join(b"data: %s\n\n" % token for token in [*TOKENS, b"[DONE]"])
@@ -70,15 +69,7 @@ async def test_stream_outlives_the_frameworks_response_timeout(
         open_engine(settings=EngineSettings(rate=50, tokens=20, ttft=0)) as engine,
         open_hub() as hub,
     ):
-        app = create_app(
-            Settings(),
-            hub=hub,
-            board_hub=hub,
-            upstream=Upstream(engine.url),
-            metronome=Metronome(15),
-            metrics=Metrics(),
-            count_connections=lambda: 0,
-        )
+        app = make_app(Settings(), hub, Upstream(engine.url))
         assert app.config["RESPONSE_TIMEOUT"] is None
         app.config["RESPONSE_TIMEOUT"] = response_timeout
         config = Config()

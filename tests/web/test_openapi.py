@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.commands import open_proxy, open_simulator
+from tests.support.app import make_app
 from tests.web.service import NOBODY_THERE, open_simulated
 from trioproxy import __version__
 from trioproxy.config import Settings
 from trioproxy.fanout import open_hub
-from trioproxy.telemetry import Metrics
 from trioproxy.upstream import Upstream
-from trioproxy.web import Metronome, create_app
 from trioproxy.wire import ROUTES
 
 IN_NO_DOCUMENT = {
@@ -89,15 +88,7 @@ async def test_the_document_is_of_this_version() -> None:
 async def test_every_route_is_in_the_document_and_everything_in_it_is_a_route() -> None:
     async with open_hub() as hub:
         upstream = Upstream(NOBODY_THERE)
-        app = create_app(
-            Settings(debug=True),
-            hub=hub,
-            board_hub=hub,
-            upstream=upstream,
-            metronome=Metronome(15),
-            metrics=Metrics(),
-            count_connections=lambda: 0,
-        )
+        app = make_app(Settings(debug=True), hub, upstream)
     routes = {
         (re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), method)
         for rule in app.url_map.iter_rules()

@@ -103,7 +103,6 @@ class Subscriber:
             batch = self._take()
             if batch is not None:
                 self._is_busy = True
-                self.generation.watch.handed(self)
                 return batch
             if self.end is not None:
                 raise StopAsyncIteration

@@ -29,9 +29,6 @@ class Watch:
     def joined(self, subscriber: Subscriber, *, resumes: bool) -> None:
         """Its cursor is where it begins to read; ``resumes`` where it has read before."""
 
-    def handed(self, subscriber: Subscriber) -> None:
-        """It has taken a batch, to the cursor that it has now."""
-
     def delivered(self, subscriber: Subscriber) -> None:
         """It comes for more: what it was handed has been written."""
 

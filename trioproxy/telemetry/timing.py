@@ -162,10 +162,6 @@ class Timing(Watch):
         for listener in self._listeners:
             listener.joined(self, reader)
 
-    def handed(self, subscriber: Subscriber) -> None:
-        reader = self.readers[subscriber]
-        reader.lag = max(reader.lag, subscriber.lag)
-
     def delivered(self, subscriber: Subscriber) -> None:
         reader, now = self.readers[subscriber], trio.current_time()
         reader.cursor = subscriber.cursor
@@ -211,6 +207,7 @@ class Timing(Watch):
     def left(self, subscriber: Subscriber) -> None:
         reader = self.readers.pop(subscriber)
         reader.left_at = trio.current_time()
+        reader.lag = max(reader.lag, subscriber.lag)
         if isinstance(subscriber.end, Evicted):
             reader.evicted = subscriber.end.reason
         reader.why = self._why(subscriber)

@@ -122,7 +122,6 @@ class Changes:
         self._told_totals = b""
         self._looks = 0
         self._through: set[str] = set()
-        self._is_new = True
 
     def __aiter__(self) -> AsyncIterator[Sequence[Arrival]]:
         return self
@@ -130,11 +129,7 @@ class Changes:
     async def __anext__(self) -> Sequence[Arrival]:
         """What has changed, once something has."""
         while True:
-            if self._is_new:
-                self._is_new = False
-                await trio.lowlevel.checkpoint()
-            else:
-                await trio.sleep(PERIOD)
+            await trio.sleep(PERIOD if self._looks else 0)
             if changes := self._look():
                 return changes
 

@@ -1,0 +1,24 @@
+"""The application alone, without the proxy around it."""
+
+from __future__ import annotations
+
+from quart_trio import QuartTrio
+
+from trioproxy.config import Settings
+from trioproxy.fanout import Hub
+from trioproxy.telemetry import Metrics
+from trioproxy.upstream import Upstream
+from trioproxy.web import Metronome, create_app
+
+
+def make_app(settings: Settings, hub: Hub, upstream: Upstream) -> QuartTrio:
+    """It serves ``hub`` over ``upstream``. No heartbeats, and no connections that it knows of."""
+    return create_app(
+        settings,
+        hub=hub,
+        board_hub=hub,
+        upstream=upstream,
+        metronome=Metronome(settings.heartbeat),
+        metrics=Metrics(),
+        count_connections=lambda: 0,
+    )
