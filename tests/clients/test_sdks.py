@@ -15,7 +15,7 @@ PROMPT = "Hello"
 TOKENS = 64
 TEXT = "".join(generate_text(PROMPT, TOKENS))
 HALF = "".join(generate_text(PROMPT, TOKENS // 2))
-SIZED = {"x-sim-tokens": str(TOKENS)}
+SIZED = {"x-sim-tokens": str(TOKENS), "x-timing": "1"}
 
 FAILURES = {
     "mid": "a failure that the request asked for",

@@ -222,3 +222,23 @@ def test_quantiles_are_by_nearest_rank(
     values: list[float], expected: dict[str, float] | None
 ) -> None:
     assert quantiles(values) == expected
+
+
+async def test_what_came_before_the_transcript_was_full_is_timed(
+    autojump_clock: MockClock,
+) -> None:
+    half = b'{"choices":[{"text":"%b"}]}' % (b"a" * 600)
+    async with open_scene(limits=Limits(max_transcript_bytes=1_024)) as scene:
+        joining = scene.hub.join("key", scene.source, origin=scene.asked, when_full="fail")
+        with joining as subscriber:
+            timing = timing_of(subscriber.generation)
+            await trio.sleep(1)
+            scene.arrive(half, half)
+            await wait_all_tasks_blocked()
+            await read_on(subscriber)
+            reader = timing.readers[subscriber]
+
+    assert subscriber.generation.outcome is not None
+    assert subscriber.generation.outcome.reason == "too_large"
+    assert timing.timeline() == [(1, 1.0)]
+    assert (reader.cursor, reader.deliveries) == (1, 1)

@@ -18,7 +18,7 @@ from trioproxy.simulator import generate_text
 
 TEXT = "".join(generate_text("Hello", TOKENS))
 HALF = "".join(generate_text("Hello", TOKENS // 2))
-ASKED = {"x-sim-tokens": str(TOKENS)}
+ASKED = {"x-sim-tokens": str(TOKENS), "x-timing": "1"}
 PACED = ASKED | {"x-sim-rate": "40"}
 
 each_client = pytest.mark.parametrize("client", CLIENTS)

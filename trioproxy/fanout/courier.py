@@ -6,8 +6,6 @@ from typing import Protocol
 
 import trio
 
-from trioproxy.fanout.doorbell import Doorbell
-
 STOPS_AT_ONCE = 64
 """So many generations are written for before the other tasks get their turn."""
 
@@ -30,23 +28,21 @@ class Courier:
 
     def __init__(self) -> None:
         self._due: dict[Stop, None] = {}
-        self._bell = Doorbell()
+        self._called = trio.Event()
 
     def send(self, stop: Stop) -> None:
         """Have it delivered to in the next round. Synchronous; the same stop is made once."""
         if not self._due:
-            self._bell.ring()
+            self._called.set()
         self._due[stop] = None
 
     async def run(self) -> None:
         """Go round until cancelled; what is due then is not delivered any more."""
-        try:
-            while True:
-                await self._bell.wait()
-                due, self._due = self._due, {}
-                for count, stop in enumerate(due, start=1):
-                    stop.deliver()
-                    if count % STOPS_AT_ONCE == 0:
-                        await trio.lowlevel.checkpoint()
-        finally:
-            self._bell.close()
+        while True:
+            await self._called.wait()
+            self._called = trio.Event()
+            due, self._due = self._due, {}
+            for count, stop in enumerate(due, start=1):
+                stop.deliver()
+                if count % STOPS_AT_ONCE == 0:
+                    await trio.lowlevel.checkpoint()

@@ -233,13 +233,14 @@ class Generation:
             return  # the outcome was the last thing to be said; the rest of the body is only read
         if self.first_event_at is None and arrivals:
             self.first_event_at = time.time()
-        decided = None
-        for name, data, decided in arrivals:
-            self.transcript.append(name, data)
-            if decided is not None:
-                break
-        now = trio.current_time()
-        self.watch.arrived(now)
+        decided, now = None, trio.current_time()
+        try:
+            for name, data, decided in arrivals:
+                self.transcript.append(name, data)
+                if decided is not None:
+                    break
+        finally:  # where the transcript is full, what came before is read as any event
+            self.watch.arrived(now)
         if decided is None:
             self._ring(now)
         else:

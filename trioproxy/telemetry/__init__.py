@@ -10,7 +10,7 @@ from trioproxy.telemetry.histogram import Histogram
 from trioproxy.telemetry.lag import measure_lag
 from trioproxy.telemetry.log import GenerationLog, LogFormat, configure_logging, log_request
 from trioproxy.telemetry.metrics import CONTENT_TYPE, Gauges, Metrics
-from trioproxy.telemetry.report import describe_timing, summarize_timing
+from trioproxy.telemetry.report import describe_timing, describe_to, summarize_timing
 from trioproxy.telemetry.telemetry import Telemetry, timing_of
 from trioproxy.telemetry.timing import Listener, Origin, Reader, Timing
 
@@ -28,6 +28,7 @@ __all__ = [
     "Timing",
     "configure_logging",
     "describe_timing",
+    "describe_to",
     "log_request",
     "measure_lag",
     "summarize_timing",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from trioproxy.fanout import Subscriber
 from trioproxy.telemetry.timing import Reader, Timing
 
 RECENT_GAPS = 32
@@ -13,9 +14,23 @@ RECENT_GAPS = 32
 def describe_timing(timing: Timing) -> dict[str, object]:
     """All that is known of it, as JSON: seconds, from the request where nothing else is said; null
     for what has not come."""
-    generation, gaps = timing.generation, timing.gaps()
     return {
         "object": "generation.timing",
+        **_describe_call(timing),
+        "timeline": [(seq, _rounded(seconds)) for seq, seconds in timing.timeline()],
+        "readers": [describe_reader(timing, reader) for reader in timing.all_readers],
+    }
+
+
+def describe_to(subscriber: Subscriber, timing: Timing) -> dict[str, object]:
+    """What one of its readers is told: the same without the timeline, and nothing of the others."""
+    reader = timing.readers[subscriber]
+    return {**_describe_call(timing), "reader": describe_reader(timing, reader)}
+
+
+def _describe_call(timing: Timing) -> dict[str, object]:
+    generation, gaps = timing.generation, timing.gaps()
+    return {
         "id": generation.id,
         "model": timing.origin.model,
         "accepted_at": generation.created_at - (timing.created_at - timing.accepted_at),
@@ -28,8 +43,6 @@ def describe_timing(timing: Timing) -> dict[str, object]:
         "tokens_per_second": timing.tokens_per_second,
         "inter_token_seconds": quantiles(gaps),
         "burst_share": sum(not gap for gap in gaps) / len(gaps) if gaps else None,
-        "timeline": [(seq, _rounded(seconds)) for seq, seconds in timing.timeline()],
-        "readers": [describe_reader(timing, reader) for reader in timing.all_readers],
     }
 
 

@@ -164,18 +164,21 @@ class Timing(Watch):
 
     def delivered(self, subscriber: Subscriber) -> None:
         reader, now = self.readers[subscriber], trio.current_time()
-        reader.cursor = subscriber.cursor
-        reader.lag = max(reader.lag, subscriber.lag)
+        reader.cursor = cursor = subscriber.cursor
+        if (lag := subscriber.lag) > reader.lag:
+            reader.lag = lag
         if reader.first_at is None:
             reader.first_at = now
-        if reader.caught_up_at is None and reader.cursor >= reader.history:
+        if cursor < reader.history:
+            return
+        if reader.caught_up_at is None:
             reader.caught_up_at = now
-        came_at = self._came_at(reader.cursor)
-        if reader.cursor > reader.history and came_at is not None:
-            delay = now - came_at
+        if cursor > reader.history:
+            delay = now - self._came_at(cursor)
             reader.deliveries += 1
             reader.delay += delay
-            reader.longest_delay = max(reader.longest_delay, delay)
+            if delay > reader.longest_delay:
+                reader.longest_delay = delay
             self._delays.observe(delay)
 
     def lent(self, subscriber: Subscriber) -> None:
@@ -345,9 +348,11 @@ class Timing(Watch):
             reader.delay += self._pass_seconds - seconds
             reader.lent_since = (self._passes, self._pass_seconds)
 
-    def _came_at(self, seq: int) -> float | None:
-        index = bisect_left(self._seqs, seq)
-        return self._times[index] if index < len(self._times) else None
+    def _came_at(self, seq: int) -> float:
+        """When the event came, or the oldest read of which the time is kept."""
+        if seq == self._seqs[-1]:  # the usual case of a reader that keeps up
+            return self._times[-1]
+        return self._times[bisect_left(self._seqs, seq)]
 
     def _why(self, subscriber: Subscriber) -> str:
         """Why a reader left: it was sent away, it had read how the generation ended, or it went."""

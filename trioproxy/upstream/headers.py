@@ -21,7 +21,9 @@ HOP_BY_HOP = frozenset(
 )
 """They describe one connection, not the message."""
 
-OWN_HEADERS = frozenset({b"x-fanout", b"x-generation-key", b"x-linger", b"last-event-id"})
+OWN_HEADERS = frozenset(
+    {b"x-fanout", b"x-generation-key", b"x-linger", b"x-timing", b"last-event-id"}
+)
 """They speak to this proxy. What they ask for has been done when the upstream is called."""
 
 NOT_REQUESTED = frozenset(

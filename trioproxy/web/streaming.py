@@ -6,12 +6,14 @@ import math
 from collections.abc import AsyncIterator
 from types import TracebackType
 
+import msgspec
 import trio
 from quart.wrappers.response import ResponseBody
 from quart_trio.wrappers import TrioResponse as Response
 
 from trioproxy.config import Settings
 from trioproxy.fanout import Batch, Evicted, Outcome, Subscriber
+from trioproxy.telemetry import Timing, describe_to
 from trioproxy.web.connection import ProxyRequest
 from trioproxy.web.failures import failure_of_end, failure_of_gap
 from trioproxy.web.lane import ExpressLane, Lane, LaneSink, in_a_chunk, lane_of
@@ -54,6 +56,7 @@ class Streams:
             self._settings,
             self._metronome,
             lane=lane_of(request.scope),
+            wants_timing=request.headers.get("X-Timing") == "1",
         )
         return Response(body, headers=stream_headers(voice.framing))
 
@@ -64,7 +67,8 @@ class StreamBody(ResponseBody):
     Once its head and first piece are out, all else but its end is written to the ``lane``, where
     there is one. While its subscriber is caught up, an express lane is lent to the generation,
     which then writes to the client without a task in between; not so where the settings want some
-    time between two writes.
+    time between two writes. Who ``wants_timing`` is told it in a comment behind the end, if the
+    generation is timed and the framing has comments.
 
     It acquires nothing: the subscriber belongs to the request's stack. If cancelled while it waits,
     nothing was taken from the subscriber.
@@ -79,6 +83,7 @@ class StreamBody(ResponseBody):
         metronome: Metronome,
         *,
         lane: Lane | None,
+        wants_timing: bool = False,
     ) -> None:
         self._lane = lane
         self._flush_interval = settings.flush_interval
@@ -88,6 +93,7 @@ class StreamBody(ResponseBody):
         self._voice = voice
         self._heartbeat = settings.heartbeat
         self._metronome = metronome if voice.heartbeat else Metronome(math.inf)
+        self._wants_timing = wants_timing
         self._ended = False
         self._resumed_after = subscriber.cursor
         self._delivered = 0
@@ -133,11 +139,10 @@ class StreamBody(ResponseBody):
         try:
             batch = await anext(subscriber)
         except StopAsyncIteration:
-            self._ended = True
-            farewell = self._farewell(subscriber.end)
-            if not farewell:
+            piece = self._end(self._farewell(subscriber.end))
+            if not piece:
                 raise
-            return self._encode(farewell)
+            return piece
         finally:
             self._metronome.forget(subscriber)
         return self._frames(batch) if batch.events or batch.gap else self._voice.heartbeat
@@ -161,8 +166,7 @@ class StreamBody(ResponseBody):
             return batch.render(self._voice.render)
         if self._voice.tell_gap is not None:
             return self._voice.tell_gap(batch.gap) + batch.render(self._voice.render)
-        self._ended = True
-        return self._encode(self._dialect.failure(failure_of_gap(batch.gap), batch.gap.last))
+        return self._end(self._dialect.failure(failure_of_gap(batch.gap), batch.gap.last))
 
     def _farewell(self, end: Outcome | Evicted | None) -> tuple[Message, ...]:
         """What is still to be said: nothing where the last event has said it to this client."""
@@ -175,6 +179,17 @@ class StreamBody(ResponseBody):
         if isinstance(end, Outcome) and end.told and self._delivered == last:
             return self._dialect.closing
         return self._dialect.failure(failure_of_end(end), last)
+
+    def _end(self, messages: tuple[Message, ...]) -> bytes:
+        """What is written last: the ``messages``, and the timing."""
+        self._ended = True
+        return (self._encode(messages) if messages else b"") + self._timing()
+
+    def _timing(self) -> bytes:
+        timing, comment = self._subscriber.generation.watch, self._voice.framing.comment
+        if not (self._wants_timing and comment and isinstance(timing, Timing)):
+            return b""
+        return comment(b"timing " + msgspec.json.encode(describe_to(self._subscriber, timing)))
 
     def _encode(self, messages: tuple[Message, ...]) -> bytes:
         generation = self._subscriber.generation

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from trioproxy.wire.ndjson import NDJSONParser, encode_line
-from trioproxy.wire.sse import Message, SSEParser, encode
+from trioproxy.wire.sse import Message, SSEParser, encode, encode_comment
 
 
 class Parser(Protocol):
@@ -29,12 +29,15 @@ class Framing:
         content_type: the same with them, as a response's head tells it.
         parser: makes the parser of one stream, from the largest size in bytes of one event.
         encode: renders a message as a frame, with the event id (or None) to resume from.
+        comment: renders a text that is for people and tools, and no event to any client; None where
+            there is no such thing.
     """
 
     media_type: str
     content_type: str
     parser: Callable[[int], Parser]
     encode: Callable[[Message, bytes | None], bytes]
+    comment: Callable[[bytes], bytes] | None = None
 
 
 SSE = Framing(
@@ -42,6 +45,7 @@ SSE = Framing(
     content_type="text/event-stream; charset=utf-8",
     parser=SSEParser,
     encode=encode,
+    comment=encode_comment,
 )
 """Server-sent events."""
 
