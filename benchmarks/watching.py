@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 
 import trio
@@ -39,6 +39,7 @@ class Asked:
     path: str = "/v1/completions"
     dialect = OPENAI_COMPLETIONS
     model: str | None = None
+    trace_context: dict[str, str] = field(default_factory=dict[str, str])
 
 
 class Faucet:

@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -60,7 +60,11 @@ def served(put_in_place_of_serve: Callable[[Serve], None]) -> list[tuple[Setting
     calls: list[tuple[Settings, str]] = []
 
     async def record(
-        settings: Settings, *, upstream_url: str, on_listening: Callable[[list[str]], None]
+        settings: Settings,
+        *,
+        upstream_url: str,
+        on_listening: Callable[[list[str]], None],
+        listeners: Sequence[object],
     ) -> None:
         calls.append((settings, upstream_url))
         on_listening(["http://127.0.0.1:40000"])
@@ -263,13 +267,29 @@ def test_serve_says_in_one_line_where_it_listens(served: list[Any]):
     assert (line, "") == (result.stdout, result.stderr)
 
 
+def test_traces_without_opentelemetry_say_what_to_install(
+    served: list[Any], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delitem(sys.modules, "trioproxy.telemetry.traces", raising=False)
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
+
+    result = invoke("serve", "--traces", "--upstream", "http://127.0.0.1:1")
+
+    told = "Error: --traces needs OpenTelemetry: pip install 'trioproxy[otel]'\n"
+    assert (result.exit_code, result.stderr, served) == (2, told, [])
+
+
 def test_serve_without_upstream_has_an_engine_inside(
     put_in_place_of_serve: Callable[[Serve], None],
 ):
     models: list[str] = []
 
     async def ask_the_engine(
-        settings: Settings, *, upstream_url: str, on_listening: Callable[[list[str]], None]
+        settings: Settings,
+        *,
+        upstream_url: str,
+        on_listening: Callable[[list[str]], None],
+        listeners: Sequence[object],
     ) -> None:
         on_listening(["http://127.0.0.1:40000"])
         async with httpx.AsyncClient(trust_env=False) as client:

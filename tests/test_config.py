@@ -65,6 +65,7 @@ VALUES: dict[str, tuple[str, Any, str, Any, list[str]]] = {
         ["a.example", "https://a.example/", "https://u@a.example", "https://a b", "**"],
     ),
     "log": ("json", "json", '"text"', "text", ["loud", ""]),
+    "traces": SWITCH,
     "debug": SWITCH,
 }
 COMPANIONS: dict[str, dict[str, str | None]] = {

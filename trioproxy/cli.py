@@ -6,14 +6,16 @@ setting. Errors are told on stderr, without a traceback. What a command runs is 
 so that `--help` answers at once.
 """
 
+from __future__ import annotations
+
 import os
 import re
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 from urllib.parse import urlsplit
 
 import click
@@ -29,6 +31,9 @@ from trioproxy.config import (
     load_settings,
     parse_address,
 )
+
+if TYPE_CHECKING:
+    from trioproxy.telemetry import Listener
 
 __all__ = ["main"]
 
@@ -61,7 +66,7 @@ _SECTIONS = {
         "max_subscribers",
         "max_generations",
     ),
-    "Diagnosis": ("log", "debug"),
+    "Diagnosis": ("log", "traces", "debug"),
 }
 """The settings as the help of `serve` shows them: a title, and the names under it."""
 
@@ -164,7 +169,16 @@ async def _serve(settings: Settings, announce: Callable[[list[str]], None]) -> N
         if upstream_url is None:
             engine = await stack.enter_async_context(open_engine("127.0.0.1:0", EngineSettings()))
             upstream_url = engine.url
-        await serve(settings, upstream_url=upstream_url, on_listening=announce)
+        listeners = [await stack.enter_async_context(_open_traces())] if settings.traces else []
+        await serve(settings, upstream_url=upstream_url, on_listening=announce, listeners=listeners)
+
+
+def _open_traces() -> AbstractAsyncContextManager[Listener]:
+    try:
+        from trioproxy.telemetry.traces import open_traces
+    except ModuleNotFoundError:
+        raise _WrongSetting("--traces needs OpenTelemetry: pip install 'trioproxy[otel]'") from None
+    return open_traces()
 
 
 def _address(context: click.Context, param: click.Parameter, text: str) -> str:

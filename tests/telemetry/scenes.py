@@ -27,6 +27,7 @@ class Asked:
     model: str | None = "tiny"
     tally: Tally = field(default_factory=lambda: Tally(OPENAI_COMPLETIONS))
     accepted_at: float = field(default_factory=trio.current_time)
+    trace_context: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass

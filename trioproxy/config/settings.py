@@ -218,6 +218,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             "it."
         ),
     ] = "auto"
+    traces: Annotated[
+        _Switch,
+        Meta(
+            description="Send a span for each generation to OpenTelemetry's collector, where "
+            "OTEL_EXPORTER_OTLP_ENDPOINT says. Needs the extra otel."
+        ),
+    ] = False
     debug: Annotated[_Switch, Meta(description="Serve /debug/census: what is alive.")] = False
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import signal
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -16,7 +16,7 @@ from trioproxy.config import Settings
 from trioproxy.fanout import Hub, Limits, open_hub
 from trioproxy.serving.listening import Listen, listen
 from trioproxy.serving.server import Server, open_server
-from trioproxy.telemetry import GenerationLog, Telemetry, measure_lag
+from trioproxy.telemetry import GenerationLog, Listener, Telemetry, measure_lag
 from trioproxy.upstream import Timeouts, Upstream
 from trioproxy.web import BOARD_LIMITS, create_app, open_metronome
 
@@ -134,14 +134,15 @@ async def serve(
     *,
     upstream_url: str,
     on_listening: Callable[[list[str]], None] | None = None,
+    listeners: Sequence[Listener] = (),
 ) -> None:
     """Serve until SIGTERM or SIGINT, then shut down in good order; a second signal does not wait
-    for it.
+    for it. ``listeners`` are told how generations fare, beside the log.
 
     Raises :exc:`OSError`, in a group as all that leaves a nursery, where the address cannot be
     bound.
     """
-    telemetry = Telemetry([GenerationLog()])
+    telemetry = Telemetry([GenerationLog(), *listeners])
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with (
             trio.open_nursery() as clockwork,

@@ -30,8 +30,8 @@ Joining = Literal["first", "late", "resume"]
 
 
 class Origin(Protocol):
-    """What a generation was started for: ``accepted_at`` is when the request came, in trio's
-    time."""
+    """What a generation was started for: ``accepted_at`` is when the request came, in trio's time;
+    ``trace_context`` the W3C trace context that goes upstream, to be changed by who traces it."""
 
     @property
     def path(self) -> str: ...
@@ -43,6 +43,8 @@ class Origin(Protocol):
     def tally(self) -> Tally: ...
     @property
     def accepted_at(self) -> float: ...
+    @property
+    def trace_context(self) -> dict[str, str]: ...
 
 
 @runtime_checkable

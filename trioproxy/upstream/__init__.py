@@ -15,12 +15,13 @@ from trioproxy.upstream.errors import (
     UpstreamSilent,
     UpstreamUnreachable,
 )
-from trioproxy.upstream.headers import CREDENTIALS, answer_headers, request_headers
+from trioproxy.upstream.headers import CREDENTIALS, TRACE_HEADERS, answer_headers, request_headers
 from trioproxy.upstream.request import Head, HeaderPairs, UpstreamRequest
 from trioproxy.upstream.upstream import Timeouts, Upstream
 
 __all__ = [
     "CREDENTIALS",
+    "TRACE_HEADERS",
     "Answer",
     "Head",
     "HeaderPairs",

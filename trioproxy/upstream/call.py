@@ -83,7 +83,7 @@ def build_request(
     return httpx.Request(
         request.method,
         _url(str(base_url), request.target),
-        headers=request.headers,
+        headers=request.all_headers,
         content=request.body or None,
         extensions={"timeout": httpx.Timeout(None, connect=connect_timeout).as_dict()},
     )

@@ -26,6 +26,10 @@ OWN_HEADERS = frozenset(
 )
 """They speak to this proxy. What they ask for has been done when the upstream is called."""
 
+TRACE_HEADERS = frozenset({b"traceparent", b"tracestate"})
+"""W3C Trace Context (https://www.w3.org/TR/trace-context/). They travel apart: who traces the call
+puts its own in their place."""
+
 NOT_REQUESTED = frozenset(
     {
         b"host",  # the upstream's own, set by the call
@@ -61,7 +65,7 @@ def request_headers(
     """The headers to send upstream, names in lower case. ``key`` takes the place of the client's
     credentials, in the form in which the API of the request has them."""
     headers = list(headers)
-    dropped = NOT_REQUESTED | OWN_HEADERS
+    dropped = NOT_REQUESTED | OWN_HEADERS | TRACE_HEADERS
     if key is not None:
         dropped |= CREDENTIALS
     kept = [pair for pair in _end_to_end(headers) if pair[0] not in dropped]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 HeaderPairs = list[tuple[bytes, bytes]]
@@ -11,12 +12,22 @@ HeaderPairs = list[tuple[bytes, bytes]]
 @dataclass(frozen=True, slots=True)
 class UpstreamRequest:
     """A request to make. ``target`` is path and query as they go on the wire, without the
-    upstream's own prefix."""
+    upstream's own prefix; ``trace_context`` goes with the headers, as it is when the call is
+    made."""
 
     method: str
     target: bytes
     headers: HeaderPairs
     body: bytes
+    trace_context: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def all_headers(self) -> HeaderPairs:
+        context = self.trace_context.items()
+        return [
+            *self.headers,
+            *((name.encode(), value.encode("latin-1")) for name, value in context),
+        ]
 
 
 @dataclass(frozen=True, slots=True)

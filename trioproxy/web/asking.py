@@ -39,7 +39,8 @@ MAX_LINGER = 3600.0
 class Origin:
     """What a generation was started for. ``fingerprint`` tells whether another request asks for
     the same; ``tally`` is what its stream has told so far, ``accepted_at`` when the request came,
-    in trio's time."""
+    in trio's time; ``trace_context`` is that of the client (W3C Trace Context), until one that
+    traces the call has taken its place."""
 
     path: str
     dialect: Dialect
@@ -48,6 +49,7 @@ class Origin:
     fingerprint: bytes
     tally: Tally
     accepted_at: float
+    trace_context: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,7 @@ def read_asking(
         fingerprint,
         Tally(dialect),
         accepted_at,
+        caller.trace_context,
     )
     asked_to_share = mode in ("replay", "live") or own_key is not None
     key = None

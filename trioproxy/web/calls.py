@@ -114,6 +114,7 @@ class Calls:
             origin.path.encode() + (b"?" + caller.query if caller.query else b""),
             request_headers(caller.headers, key=self._settings.upstream_key),
             body,
+            origin.trace_context,
         )
         if not origin.streamed:
             return self._upstream.whole(call)

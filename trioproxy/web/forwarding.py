@@ -51,6 +51,7 @@ class Forward:
             request.target,
             request_headers(request.header_pairs, key=self._settings.upstream_key),
             await request.read_body(),
+            request.caller.trace_context,
         )
         answer = await request.exit_stack.enter_async_context(self._upstream.forward(call))
         response = Response(AnswerBody(answer), answer.head.status)
