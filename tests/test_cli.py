@@ -267,13 +267,14 @@ def test_serve_says_in_one_line_where_it_listens(served: list[Any]):
     assert (line, "") == (result.stdout, result.stderr)
 
 
+@pytest.mark.parametrize("upstream", [[], ["--upstream", "http://127.0.0.1:1"]])
 def test_traces_without_opentelemetry_say_what_to_install(
-    served: list[Any], monkeypatch: pytest.MonkeyPatch
+    upstream: list[str], served: list[Any], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.delitem(sys.modules, "trioproxy.telemetry.traces", raising=False)
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
 
-    result = invoke("serve", "--traces", "--upstream", "http://127.0.0.1:1")
+    result = invoke("serve", "--traces", *upstream)
 
     told = "Error: --traces needs OpenTelemetry: pip install 'trioproxy[otel]'\n"
     assert (result.exit_code, result.stderr, served) == (2, told, [])

@@ -165,11 +165,11 @@ async def _serve(settings: Settings, announce: Callable[[list[str]], None]) -> N
 
     configure_logging(settings.log)
     async with AsyncExitStack() as stack:
+        listeners = [await stack.enter_async_context(_open_traces())] if settings.traces else []
         upstream_url = settings.upstream
         if upstream_url is None:
             engine = await stack.enter_async_context(open_engine("127.0.0.1:0", EngineSettings()))
             upstream_url = engine.url
-        listeners = [await stack.enter_async_context(_open_traces())] if settings.traces else []
         await serve(settings, upstream_url=upstream_url, on_listening=announce, listeners=listeners)
 
 

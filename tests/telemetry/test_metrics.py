@@ -133,7 +133,7 @@ async def test_models_are_bounded() -> None:
         for number in range(MAX_MODELS + 10):
             source = ScriptedSource()
             source.complete()
-            asked = Asked(model=f"model-{number}" + "x" * 200)
+            asked = Asked(model=f"model-{number}")
             with scene.hub.join(None, source, origin=asked) as subscriber:
                 async for _ in subscriber:
                     pass
@@ -142,7 +142,6 @@ async def test_models_are_bounded() -> None:
     models = {dict(labels).get("gen_ai_request_model") for _, labels in samples} - {None}
     assert len(models) == MAX_MODELS + 1
     assert OTHER in models
-    assert max(map(len, filter(None, models))) == 100
 
 
 async def test_a_heartbeat_is_counted_for_each_who_gets_it() -> None:

@@ -14,6 +14,7 @@ from trioproxy.fanout import Limits, Subscriber
 from trioproxy.telemetry import describe_timing, timing_of
 from trioproxy.telemetry.report import quantiles
 from trioproxy.telemetry.timing import KEPT_READS
+from trioproxy.wire import Message
 
 NO_TEXT = b'{"choices":[]}'
 
@@ -203,10 +204,12 @@ async def test_a_very_long_generation_keeps_the_times_of_its_last_reads(
         with scene.join() as subscriber:
             timing = timing_of(subscriber.generation)
             await wait_all_tasks_blocked()
-            for _ in range(2 * KEPT_READS + 10):
-                timing.arrived(trio.current_time())
+            for number in range(2 * KEPT_READS + 10):
+                scene.asked.tally.count(Message(None, token("a")))
+                timing.arrived(0.5 * number)
 
     assert KEPT_READS <= len(timing.timeline()) <= 2 * KEPT_READS
+    assert set(timing.gaps()) == set(timing.recent_gaps(2 * KEPT_READS)) == {0.5}
 
 
 @pytest.mark.parametrize(
@@ -242,3 +245,23 @@ async def test_what_came_before_the_transcript_was_full_is_timed(
     assert subscriber.generation.outcome.reason == "too_large"
     assert timing.timeline() == [(1, 1.0)]
     assert (reader.cursor, reader.deliveries) == (1, 1)
+
+
+async def test_what_is_told_of_the_gaps_is_worked_out_once_it_has_ended(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_scene() as scene:
+        with scene.join() as subscriber:
+            timing = timing_of(subscriber.generation)
+            for _ in range(3):
+                scene.arrive(token("a"))
+                await trio.sleep(1)
+            running = describe_timing(timing)
+            await trio.sleep(1)
+            scene.arrive(token("a"))
+            scene.source.complete()
+            await read_on(subscriber)
+            ended, again = describe_timing(timing), describe_timing(timing)
+
+    assert running["inter_token_seconds"] != ended["inter_token_seconds"]
+    assert ended["inter_token_seconds"] is again["inter_token_seconds"]

@@ -140,6 +140,32 @@ async def test_it_is_a_part_of_the_clients_trace(
     }
 
 
+@pytest.mark.parametrize(
+    "context",
+    [
+        {},
+        {"tracestate": "vendor=1"},
+        {"traceparent": "nonsense", "tracestate": "vendor=1"},
+        {"traceparent": PARENT["traceparent"] + ", " + PARENT["traceparent"]},
+    ],
+)
+async def test_a_context_that_makes_no_sense_is_replaced_by_a_new_trace(
+    context: dict[str, str], collected: Collected, autojump_clock: MockClock
+) -> None:
+    async with open_scene(listeners=[collected.traces]) as scene:
+        scene.asked = Asked(trace_context=dict(context))
+        with scene.join():
+            pass
+
+    (span,) = collected.spans
+    told = span.get_span_context()
+    assert told is not None
+    assert span.parent is None
+    (sent,) = scene.asked.trace_context.items()
+    assert sent[0] == "traceparent"
+    assert sent[1].startswith(f"00-{told.trace_id:032x}-{told.span_id:016x}-")
+
+
 @pytest.mark.parametrize("is_traced", [False, True])
 async def test_the_engine_is_told_whose_part_it_is(collected: Collected, is_traced: bool) -> None:
     """The client's span, where nobody traces; else the proxy's."""
@@ -158,7 +184,7 @@ async def test_the_engine_is_told_whose_part_it_is(collected: Collected, is_trac
         await client.response_head()
         await client.body()
 
-    sent = {name: value for name, value in call.headers if name.startswith(b"trace")}
+    sent = sorted(pair for pair in call.headers if pair[0].startswith(b"trace"))
     span_id = SPAN
     if is_traced:
         (span,) = collected.spans
@@ -166,7 +192,7 @@ async def test_the_engine_is_told_whose_part_it_is(collected: Collected, is_trac
         assert context is not None
         span_id = f"{context.span_id:016x}"
         assert span_id != SPAN
-    assert sent == {
-        b"traceparent": f"00-{TRACE}-{span_id}-01".encode(),
-        b"tracestate": b"vendor=1",
-    }
+    assert sent == [
+        (b"traceparent", f"00-{TRACE}-{span_id}-01".encode()),
+        (b"tracestate", b"vendor=1"),
+    ]

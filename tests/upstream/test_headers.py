@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trioproxy.upstream import answer_headers, request_headers
+from trioproxy.upstream import answer_headers, request_headers, trace_context
 from trioproxy.upstream.headers import OWN_HEADERS
 
 Pairs = list[tuple[bytes, bytes]]
@@ -130,3 +130,33 @@ def test_credentials_are_the_upstreams_or_else_the_clients(
     headers: Pairs, key: str | None, expected: Pairs
 ) -> None:
     assert expected == request_headers(headers, key=key)
+
+
+PARENT = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+LONGEST = b"a=" + 510 * b"b"
+
+
+@pytest.mark.parametrize(
+    ("headers", "context"),
+    [
+        ([], {}),
+        ([(b"traceparent", PARENT)], {"traceparent": PARENT.decode()}),
+        (
+            [(b"tracestate", b"a=1"), (b"traceparent", PARENT), (b"tracestate", b"b=2")],
+            {"traceparent": PARENT.decode(), "tracestate": "a=1,b=2"},
+        ),
+        ([(b"tracestate", b"a=1")], {}),
+        (
+            [(b"traceparent", PARENT), (b"tracestate", LONGEST)],
+            {"traceparent": PARENT.decode(), "tracestate": LONGEST.decode()},
+        ),
+        (
+            [(b"traceparent", PARENT), (b"tracestate", LONGEST + b"b")],
+            {"traceparent": PARENT.decode()},
+        ),
+        ([(b"connection", b"traceparent"), (b"traceparent", PARENT)], {}),
+    ],
+)
+def test_the_trace_goes_on_apart_from_the_headers(headers: Pairs, context: dict[str, str]) -> None:
+    assert trace_context(headers) == context
+    assert not {name for name, _ in request_headers(headers)} & {b"traceparent", b"tracestate"}

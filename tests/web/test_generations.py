@@ -208,3 +208,11 @@ async def test_the_events_of_a_generation_whose_head_has_not_come_begin_at_once(
             error, done = await read_events(client)
 
     assert (json.loads(error.data)["error"]["code"], done.data) == ("upstream_refused", b"[DONE]")
+
+
+async def test_of_a_long_name_of_a_model_the_beginning_is_remembered() -> None:
+    body = {"prompt": "The river", "model": 300 * "m"}
+    async with open_simulated() as service:
+        made = await service.create({"path": COMPLETIONS, "body": body})
+
+    assert made["model"] == 100 * "m"

@@ -18,7 +18,7 @@ from trioproxy.simulator import generate_text
 
 TEXT = "".join(generate_text("Hello", TOKENS))
 HALF = "".join(generate_text("Hello", TOKENS // 2))
-ASKED = {"x-sim-tokens": str(TOKENS), "x-timing": "1"}
+ASKED = {"x-sim-tokens": str(TOKENS)}
 PACED = ASKED | {"x-sim-rate": "40"}
 
 each_client = pytest.mark.parametrize("client", CLIENTS)
@@ -37,10 +37,13 @@ async def stream(service: SimulatedService, client: Any, headers: dict[str, str]
 
 
 @each_client
-async def test_a_client_reads_the_same_text_streamed_and_whole(client: Any) -> None:
+@pytest.mark.parametrize("timing", [{}, {"x-timing": "1"}])
+async def test_a_client_reads_the_same_text_streamed_and_whole(
+    timing: dict[str, str], client: Any
+) -> None:
     async with open_simulated() as service:
-        texts = await stream(service, client, ASKED)
-        whole = await trio.to_thread.run_sync(client.whole, service.url, ASKED)
+        texts = await stream(service, client, ASKED | timing)
+        whole = await trio.to_thread.run_sync(client.whole, service.url, ASKED | timing)
 
     assert ("".join(texts), whole) == (TEXT, TEXT)
 

@@ -10,10 +10,13 @@ import pytest
 from tests.support.rawhttp import RawClient
 from tests.support.sse import SseReader
 from tests.web.service import (
+    COMPLETIONS,
     HALF_OF_EIGHT_THEN_SILENCE,
+    open_scripted,
     open_simulated,
     text_of,
 )
+from trioproxy.testing.upstream import sse
 
 TELL = {"X-Timing": "1"}
 BEGINNING = b": timing "
@@ -21,11 +24,16 @@ BEGINNING = b": timing "
 
 async def told(client: RawClient) -> dict[str, Any]:
     """What the comment says, which is the last that comes."""
+    told, _ = await last_event_and_comment(client)
+    return told
+
+
+async def last_event_and_comment(client: RawClient) -> tuple[dict[str, Any], bytes]:
+    """The comment, and the event before it."""
     before, _, comment = (await client.body()).rpartition(b"\n\n")
-    assert before
     assert comment.startswith(BEGINNING)
     assert comment.endswith(b"}\n")
-    return json.loads(comment.removeprefix(BEGINNING))
+    return json.loads(comment.removeprefix(BEGINNING)), before.split(b"\n\n")[-1]
 
 
 async def test_who_asks_is_told_the_timing_of_the_call_and_its_own() -> None:
@@ -37,7 +45,6 @@ async def test_who_asks_is_told_the_timing_of_the_call_and_its_own() -> None:
     assert (timing["id"], timing["tokens"]) == (generation_id, 8)
     assert 0 < timing["connect_seconds"] <= timing["head_seconds"] <= timing["ttft_seconds"]
     assert timing["ttft_seconds"] <= timing["duration_seconds"]
-    assert timing["inter_token_seconds"]["max"] >= 0
     assert (reader["joining"], reader["joined_after"]) == ("first", 0)
     assert reader["cursor"] == 10  # the tokens, the reason and [DONE]
     assert reader["first_event_seconds"] > 0
@@ -64,9 +71,38 @@ async def test_it_comes_behind_a_failure_too() -> None:
         service.ask(headers=headers) as client,
     ):
         await client.response_head()
-        timing = await told(client)
+        timing, last = await last_event_and_comment(client)
 
     assert timing["tokens"] == 4
+    assert last == b"data: [DONE]"
+
+
+async def test_what_was_written_past_the_readers_own_task_is_told_too() -> None:
+    async with open_scripted() as service, service.ask(headers=TELL) as client:
+        call = await service.upstream.next_call()
+        await call.start()
+        await client.response_head()
+        for number in range(3):
+            await call.write(sse(b'{"choices":[{"text":"%d"}]}' % number))
+            await client.next_event()
+        await call.finish(sse(b"[DONE]"))
+        timing = await told(client)
+
+    assert timing["tokens"] == 3
+    assert (timing["reader"]["deliveries"], timing["reader"]["cursor"]) == (4, 4)
+
+
+async def test_elsewhere_it_means_nothing() -> None:
+    async with open_simulated() as service:
+        body = {"prompt": "a", "stream": False}
+        whole = await service.http.post(COMPLETIONS, json=body, headers=TELL)
+        listed = await service.http.get("/v1/generations", headers=TELL)
+        async with service.get("/v1/generations/events", headers=TELL) as board:
+            assert (await board.response_head()).status == 200
+            assert await board.next_event() is not None
+
+    assert (whole.status_code, listed.status_code) == (200, 200)
+    assert BEGINNING not in whole.content + listed.content
 
 
 async def test_lines_of_json_have_no_comments() -> None:

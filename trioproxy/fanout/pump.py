@@ -108,6 +108,7 @@ class Pump:
             self._written_at = trio.current_time()
             if sinks and since is not None:
                 self._generation.watch.passed(len(sinks), self._written_at - since)
+            self._return_those_at_the_end()
         except Exception as error:
             self._generation.fail(error)
             self._return_all()
@@ -128,6 +129,7 @@ class Pump:
                     number = await self._pass(self._write_news)
                     if since is not None:
                         self._generation.watch.passed(number, trio.current_time() - since)
+                    self._return_those_at_the_end()
                 elif trio.current_time() >= self._written_at + self._interval:
                     self._generation.watch.beat(await self._pass(self._write_heartbeat))
         except Exception as error:
@@ -166,8 +168,6 @@ class Pump:
             if taken < len(data) or not data:  # a gap is for the subscriber to tell
                 self._return(subscriber)
                 return
-        if self._generation.outcome is not None:
-            self._return(subscriber)
 
     def _write_heartbeat(self, subscriber: Subscriber, prepared: Prepared) -> None:
         heartbeat = self.sinks[subscriber].heartbeat
@@ -177,6 +177,15 @@ class Pump:
     def _return(self, subscriber: Subscriber) -> None:
         self.give_back(subscriber)
         subscriber.bell.ring()
+
+    def _return_those_at_the_end(self) -> None:
+        """Who has been written the last event has only the outcome to tell, which is its own
+        affair. (Who has not gets it in the next pass.)"""
+        generation = self._generation
+        if generation.outcome is not None:
+            for subscriber in list(self.sinks):
+                if subscriber.cursor == generation.transcript.last:
+                    self._return(subscriber)
 
     def _return_all(self) -> None:
         for subscriber in list(self.sinks):

@@ -151,7 +151,7 @@ class Metrics(Listener):
             self._closing.observe(timing.cancel_to_closed)
 
     def _model(self, timing: Timing) -> str:
-        model = (timing.origin.model or "")[:100]
+        model = timing.origin.model or ""
         if model not in self._models and len(self._models) >= MAX_MODELS:
             return OTHER
         self._models.add(model)

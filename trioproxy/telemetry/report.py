@@ -29,7 +29,7 @@ def describe_to(subscriber: Subscriber, timing: Timing) -> dict[str, object]:
 
 
 def _describe_call(timing: Timing) -> dict[str, object]:
-    generation, gaps = timing.generation, timing.gaps()
+    generation = timing.generation
     return {
         "id": generation.id,
         "model": timing.origin.model,
@@ -41,9 +41,22 @@ def _describe_call(timing: Timing) -> dict[str, object]:
         "cancel_to_closed_seconds": timing.cancel_to_closed,
         "tokens": timing.text_events,
         "tokens_per_second": timing.tokens_per_second,
+        **_describe_gaps(timing),
+    }
+
+
+def _describe_gaps(timing: Timing) -> dict[str, object]:
+    """Worked out once for all who are told at the end, and they may be thousands."""
+    if timing.told_gaps is not None:
+        return timing.told_gaps
+    gaps = timing.gaps()
+    told: dict[str, object] = {
         "inter_token_seconds": quantiles(gaps),
         "burst_share": sum(not gap for gap in gaps) / len(gaps) if gaps else None,
     }
+    if timing.ended_at is not None:
+        timing.told_gaps = told
+    return told
 
 
 def summarize_timing(timing: Timing) -> dict[str, object]:

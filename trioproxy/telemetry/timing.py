@@ -72,7 +72,8 @@ class Reader:
     """How one subscriber fares. ``first_at`` is when it had been written its first event,
     ``caught_up_at`` when it had all that was there when it joined; ``lag`` is the most that it was
     behind, in bytes; ``deliveries`` the writes of live events to it, and ``delay`` the seconds
-    from each event's coming to its end, in all."""
+    from each event's coming to its end, in all; ``longest_delay`` is None for one that has been
+    lent, since a pass of the pump is one observation for all."""
 
     joining: Joining
     joined_at: float
@@ -87,7 +88,7 @@ class Reader:
     lag: int = 0
     deliveries: int = 0
     delay: float = 0.0
-    longest_delay: float = 0.0
+    longest_delay: float | None = 0.0
     lent_since: tuple[int, float] | None = field(default=None, repr=False)
 
 
@@ -97,6 +98,7 @@ class Timing(Watch):
     ``accepted_at``: the request came; ``created_at``: it was started; ``opened_at``: the head of
     the answer; ``first_text_at``: the first event with text; ``ended_at``: the outcome;
     ``closed_at``: the upstream call was over. ``delays`` are of all deliveries of live events.
+    ``told_gaps`` is what was told of the gaps since it ended: they change no more.
     """
 
     def __init__(
@@ -117,6 +119,7 @@ class Timing(Watch):
         self.joins = 0
         self.readers: dict[Subscriber, Reader] = {}
         self.gone: deque[Reader] = deque(maxlen=KEPT_READERS)
+        self.told_gaps: dict[str, object] | None = None
         self._listeners = listeners
         self._delays = delays
         self._tally = origin.tally
@@ -126,6 +129,7 @@ class Timing(Watch):
         self._times = array("d")
         self._seqs = array("Q")
         self._texts = array("Q")
+        self._forgotten = (0, 0.0)  # events with text, and the time, of the last that is not kept
         self._note_time = self._times.append  # on the path of every token
         self._note_seq = self._seqs.append
         self._note_texts = self._texts.append
@@ -149,6 +153,7 @@ class Timing(Watch):
         if self.first_text_at is None and texts:
             self.first_text_at = now
         if len(self._times) == 2 * KEPT_READS:
+            self._forgotten = (self._texts[KEPT_READS - 1], self._times[KEPT_READS - 1])
             for column in (self._times, self._seqs, self._texts):
                 del column[:KEPT_READS]
 
@@ -179,13 +184,14 @@ class Timing(Watch):
             delay = now - self._came_at(cursor)
             reader.deliveries += 1
             reader.delay += delay
-            if delay > reader.longest_delay:
+            if reader.longest_delay is not None and delay > reader.longest_delay:
                 reader.longest_delay = delay
             self._delays.observe(delay)
 
     def lent(self, subscriber: Subscriber) -> None:
         reader = self.readers[subscriber]
         reader.lent_since = (self._passes, self._pass_seconds)
+        reader.longest_delay = None
         if reader.first_at is None:
             self._new.add(reader)
 
@@ -310,15 +316,17 @@ class Timing(Watch):
         return self.closed_at - self.ended_at
 
     def gaps(self) -> list[float]:
-        """Seconds between one event with text and the next, as they came: 0 within a read."""
+        """Seconds between one event with text and the next, as they came: 0 within a read. Of those
+        whose times are kept."""
         gaps: list[float] = []
-        seen, before = 0, 0.0
+        seen, before = self._forgotten
+        has_first = not seen
         for when, texts in zip(self._times, self._texts, strict=True):
             if texts > seen:
                 gaps.append(when - before)
                 gaps += [0.0] * (texts - seen - 1)
                 seen, before = texts, when
-        return gaps[1:]  # there is none before the first
+        return gaps[1:] if has_first else gaps  # there is none before the first
 
     def recent_gaps(self, number: int) -> list[float]:
         """The last of :meth:`gaps` that were between two reads."""
@@ -328,7 +336,7 @@ class Timing(Watch):
         for index in range(len(times) - 1, -1, -1):
             if len(gaps) == number:
                 break
-            if texts[index] > (texts[index - 1] if index else 0):
+            if texts[index] > (texts[index - 1] if index else self._forgotten[0]):
                 if latest is not None:
                     gaps.append(latest - times[index])
                 latest = times[index]

@@ -9,6 +9,7 @@ it.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -25,7 +26,7 @@ from trioproxy import __version__
 from trioproxy.fanout import grace
 from trioproxy.telemetry.timing import Listener, Timing
 
-FLUSH_SECONDS = 5.0
+FLUSH_SECONDS = 2.0
 """What is left at the end has so long to reach the collector."""
 
 _context = TraceContextTextMapPropagator()
@@ -39,6 +40,8 @@ async def open_traces() -> AsyncGenerator[Listener]:
 
     On exit what is left is sent, for :data:`FLUSH_SECONDS` at most, whatever ends the block.
     """
+    # It would repeat, for each request, what a client wrote into headers that make no sense.
+    logging.getLogger("opentelemetry.trace").setLevel(logging.ERROR)
     named = Resource({SERVICE_NAME: "trioproxy"}).merge(OTELResourceDetector().detect())
     provider = TracerProvider(resource=Resource.create().merge(named), shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
@@ -75,7 +78,11 @@ class Traces(Listener):
         )
         if origin.model:
             span.set_attribute("gen_ai.request.model", origin.model)
-        _context.inject(origin.trace_context, set_span_in_context(span))
+        context: dict[str, str] = {}
+        _context.inject(context, set_span_in_context(span))
+        if context:  # else tracing is switched off, and the client's goes on
+            origin.trace_context.clear()
+            origin.trace_context.update(context)
         self._spans[timing] = span
 
     def ended(self, timing: Timing) -> None:

@@ -15,13 +15,12 @@ from trioproxy.upstream.errors import (
     UpstreamSilent,
     UpstreamUnreachable,
 )
-from trioproxy.upstream.headers import CREDENTIALS, TRACE_HEADERS, answer_headers, request_headers
+from trioproxy.upstream.headers import CREDENTIALS, answer_headers, request_headers, trace_context
 from trioproxy.upstream.request import Head, HeaderPairs, UpstreamRequest
 from trioproxy.upstream.upstream import Timeouts, Upstream
 
 __all__ = [
     "CREDENTIALS",
-    "TRACE_HEADERS",
     "Answer",
     "Head",
     "HeaderPairs",
@@ -35,4 +34,5 @@ __all__ = [
     "UpstreamUnreachable",
     "answer_headers",
     "request_headers",
+    "trace_context",
 ]

@@ -30,6 +30,8 @@ TRACE_HEADERS = frozenset({b"traceparent", b"tracestate"})
 """W3C Trace Context (https://www.w3.org/TR/trace-context/). They travel apart: who traces the call
 puts its own in their place."""
 
+MAX_TRACE_LENGTH = 512
+
 NOT_REQUESTED = frozenset(
     {
         b"host",  # the upstream's own, set by the call
@@ -73,6 +75,19 @@ def request_headers(
     if key is not None:
         kept.append(_credential(headers, key.encode()))
     return kept
+
+
+def trace_context(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """The trace that a request is a part of, if it is of one, to go on with a call. Values that are
+    longer than anybody has to pass on (W3C Trace Context, section 3.3.1.5) are left out."""
+    values: dict[str, list[bytes]] = {"traceparent": [], "tracestate": []}
+    for name, value in _end_to_end(headers):
+        if name in TRACE_HEADERS:
+            values[name.decode()].append(value)
+    context = {name: b",".join(each).decode("latin-1") for name, each in values.items() if each}
+    if "traceparent" not in context:
+        return {}
+    return {name: value for name, value in context.items() if len(value) <= MAX_TRACE_LENGTH}
 
 
 def _credential(headers: HeaderPairs, key: bytes) -> tuple[bytes, bytes]:

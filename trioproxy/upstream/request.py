@@ -13,7 +13,7 @@ HeaderPairs = list[tuple[bytes, bytes]]
 class UpstreamRequest:
     """A request to make. ``target`` is path and query as they go on the wire, without the
     upstream's own prefix; ``trace_context`` goes with the headers, as it is when the call is
-    made."""
+    made: whoever traces it may change that until then."""
 
     method: str
     target: bytes

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from trioproxy.config import Coalesce
 from trioproxy.fanout import Mode
+from trioproxy.upstream import trace_context
 from trioproxy.web.caller import RESUME_PARAMETER, Caller
 from trioproxy.web.connection import ProxyRequest
 from trioproxy.wire import (
@@ -33,6 +34,10 @@ DIALECT_HEADERS = (
 MODES = ("replay", "live", "private")
 MAX_LINGER = 3600.0
 """Seconds. Nobody may make an engine generate for nobody for longer."""
+
+
+MAX_MODEL_LENGTH = 100
+"""So much is remembered of a model's name: to clients it is a string like any, and may be long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +130,12 @@ def read_asking(
     origin = Origin(
         path,
         dialect,
-        read_call(body).model,
+        (read_call(body).model or "")[:MAX_MODEL_LENGTH] or None,
         streamed,
         fingerprint,
         Tally(dialect),
         accepted_at,
-        caller.trace_context,
+        trace_context(caller.headers),
     )
     asked_to_share = mode in ("replay", "live") or own_key is not None
     key = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from trioproxy.upstream import CREDENTIALS, TRACE_HEADERS, HeaderPairs
+from trioproxy.upstream import CREDENTIALS, HeaderPairs
 
 RESUME_PARAMETER = "last_event_id"
 _RESUME_FIELD = f"{RESUME_PARAMETER}=".encode()
@@ -30,12 +30,6 @@ class Caller:
     def header(self, name: bytes) -> bytes:
         """The values of the header of this name (in lower case), b"" without any."""
         return b", ".join(value for key, value in self.headers if key == name)
-
-    @property
-    def trace_context(self) -> dict[str, str]:
-        """The headers of a trace that this is a part of (W3C Trace Context), if it is of one."""
-        found = {name: self.header(name) for name in sorted(TRACE_HEADERS)}
-        return {name.decode(): value.decode("latin-1") for name, value in found.items() if value}
 
 
 def caller_of_request(headers: HeaderPairs, query: bytes) -> Caller:

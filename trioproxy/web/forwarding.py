@@ -17,6 +17,7 @@ from trioproxy.upstream import (
     UpstreamRequest,
     answer_headers,
     request_headers,
+    trace_context,
 )
 from trioproxy.web.connection import current_request
 from trioproxy.web.responses import copy_headers
@@ -51,7 +52,7 @@ class Forward:
             request.target,
             request_headers(request.header_pairs, key=self._settings.upstream_key),
             await request.read_body(),
-            request.caller.trace_context,
+            trace_context(request.header_pairs),
         )
         answer = await request.exit_stack.enter_async_context(self._upstream.forward(call))
         response = Response(AnswerBody(answer), answer.head.status)

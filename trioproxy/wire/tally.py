@@ -3,6 +3,9 @@
 from trioproxy.wire.dialect import Dialect, Usage
 from trioproxy.wire.sse import Message
 
+MAX_ID_LENGTH = 200
+"""So much is remembered of an answer's id. Those of the APIs are shorter."""
+
 
 class Tally:
     """Counts the messages of one stream as they arrive.
@@ -25,6 +28,6 @@ class Tally:
         if dialect.text(message):
             self.text_events += 1
         elif self.answer_id is None:
-            self.answer_id = dialect.answer_id(message)
+            self.answer_id = (dialect.answer_id(message) or "")[:MAX_ID_LENGTH] or None
         if (usage := dialect.usage(message)) is not None:
             self.usage = usage if self.usage is None else self.usage.updated(usage)
