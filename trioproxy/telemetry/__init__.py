@@ -10,9 +10,10 @@ from trioproxy.telemetry.histogram import Histogram
 from trioproxy.telemetry.lag import measure_lag
 from trioproxy.telemetry.log import GenerationLog, LogFormat, configure_logging, log_request
 from trioproxy.telemetry.metrics import CONTENT_TYPE, Gauges, Metrics
+from trioproxy.telemetry.reader import Reader
 from trioproxy.telemetry.report import describe_timing, describe_to, summarize_timing
 from trioproxy.telemetry.telemetry import Telemetry, timing_of
-from trioproxy.telemetry.timing import Listener, Origin, Reader, Timing
+from trioproxy.telemetry.timing import Listener, Origin, Timing
 
 __all__ = [
     "CONTENT_TYPE",

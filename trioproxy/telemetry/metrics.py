@@ -18,7 +18,8 @@ from prometheus_client.registry import Collector
 
 from trioproxy.fanout import Hub
 from trioproxy.telemetry.histogram import Histogram
-from trioproxy.telemetry.timing import Listener, Reader, Timing
+from trioproxy.telemetry.reader import Reader
+from trioproxy.telemetry.timing import Listener, Timing
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

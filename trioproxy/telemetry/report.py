@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from trioproxy.fanout import Subscriber
-from trioproxy.telemetry.timing import Reader, Timing
+from trioproxy.telemetry.reader import Reader
+from trioproxy.telemetry.timing import Timing
 
 RECENT_GAPS = 32
 """So many gaps between tokens are told of a generation in a list: enough for a small picture."""

@@ -11,13 +11,13 @@ from array import array
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import trio
 
-from trioproxy.fanout import Evicted, EvictionReason, Generation, Subscriber, Watch
+from trioproxy.fanout import Evicted, Generation, Subscriber, Watch
 from trioproxy.telemetry.histogram import Histogram
+from trioproxy.telemetry.reader import Joining, Reader
 from trioproxy.wire import Dialect, Tally
 
 KEPT_READS = 65_536
@@ -25,8 +25,6 @@ KEPT_READS = 65_536
 
 KEPT_READERS = 100
 """Of so many readers that have left is told how they fared, the last."""
-
-Joining = Literal["first", "late", "resume"]
 
 
 class Origin(Protocol):
@@ -65,31 +63,6 @@ class Listener:
     def beat(self, number: int) -> None: ...
     def ended(self, timing: Timing) -> None: ...
     def closed(self, timing: Timing) -> None: ...
-
-
-@dataclass(slots=True, eq=False)
-class Reader:
-    """How one subscriber fares. ``first_at`` is when it had been written its first event,
-    ``caught_up_at`` when it had all that was there when it joined; ``lag`` is the most that it was
-    behind, in bytes; ``deliveries`` the writes of live events to it, and ``delay`` the seconds
-    from each event's coming to its end, in all; ``longest_delay`` is None for one that has been
-    lent, since a pass of the pump is one observation for all."""
-
-    joining: Joining
-    joined_at: float
-    joined_after: int
-    history: int
-    first_at: float | None = None
-    caught_up_at: float | None = None
-    left_at: float | None = None
-    evicted: EvictionReason | None = None
-    why: str | None = None
-    cursor: int = 0
-    lag: int = 0
-    deliveries: int = 0
-    delay: float = 0.0
-    longest_delay: float | None = 0.0
-    lent_since: tuple[int, float] | None = field(default=None, repr=False)
 
 
 class Timing(Watch):

@@ -1,0 +1,147 @@
+"""`trioproxy serve`, with an option for every setting."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import trio
+
+from trioproxy.cli.running import WrongSetting, cannot_listen, os_error
+from trioproxy.config import SETTINGS, ConfigError, Setting, Settings, load_settings
+
+if TYPE_CHECKING:
+    from trioproxy.telemetry import Listener
+
+_SECTIONS = {
+    "Listening": ("bind", "certfile", "keyfile", "cors_origins"),
+    "Upstream": ("upstream", "upstream_key", "upstream_keep_alive", "trust_env", "default_stream"),
+    "Generations": ("coalesce", "linger", "create_linger", "retention"),
+    "Readers": (
+        "on_lag",
+        "max_lag",
+        "write_timeout",
+        "heartbeat",
+        "flush_interval",
+        "commit_after",
+    ),
+    "Time limits": (
+        "connect_timeout",
+        "first_token_timeout",
+        "inter_token_timeout",
+        "body_timeout",
+        "drain",
+    ),
+    "Size limits": (
+        "max_body",
+        "max_event",
+        "max_transcript",
+        "max_hub",
+        "max_subscribers",
+        "max_generations",
+    ),
+    "Diagnosis": ("log", "traces", "debug"),
+}
+"""The settings as the help of `serve` shows them: a title, and the names under it."""
+
+
+class _SectionedCommand(click.Command):
+    """A command whose help shows the settings by section, and its other options after them."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        records = {param.name: param.get_help_record(ctx) for param in self.get_params(ctx)}
+        sections = [[records.pop(name) for name in names] for names in _SECTIONS.values()]
+        for title, section in zip(
+            [*_SECTIONS, "Options"], [*sections, list(records.values())], strict=True
+        ):
+            with formatter.section(title):
+                formatter.write_dl([record for record in section if record is not None])
+
+
+def _option(setting: Setting) -> click.Option:
+    facts = [f"env: {setting.variable}"]
+    if setting.default is not None:
+        facts.append(f"default: {_default_text(setting)}")
+    help_text = f"{setting.description}  [{'; '.join(facts)}]"
+    if setting.is_switch:
+        negative = setting.flag.replace("--", "--no-", 1)
+        return click.Option([f"{setting.flag}/{negative}"], default=None, help=help_text)
+    return click.Option([setting.flag], metavar=setting.form.metavar, help=help_text)
+
+
+def _default_text(setting: Setting) -> str:
+    if setting.is_switch:
+        return str(setting.default).lower()
+    if setting.form.metavar == "SIZE":
+        return f"{setting.default / 2**20:g}MiB"
+    return f"{setting.default:g}" if isinstance(setting.default, float) else str(setting.default)
+
+
+@click.command(cls=_SectionedCommand, params=[_option(setting) for setting in SETTINGS.values()])
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="TOML file of settings, such as linger = 5.  [env: TRIOPROXY_CONFIG]",
+)
+def serve(config: Path | None, **flags: str | bool | None) -> None:
+    """Serve the proxy until SIGTERM or SIGINT.
+
+    A flag wins over the environment, the environment over the file. Without an upstream, a
+    simulated engine inside answers, so that it can be tried at once. Times are seconds, and inf
+    switches a limit off; sizes are bytes or such as 512kB and 16MiB.
+    """
+    texts = {name: _flag_text(value) for name, value in flags.items()}
+    try:
+        settings = load_settings(flags=texts, environ=os.environ, file=config)
+    except ConfigError as error:
+        raise WrongSetting(str(error)) from None
+    listening: list[str] = []
+
+    def announce(binds: list[str]) -> None:
+        listening.extend(binds)
+        upstream = settings.upstream or "simulated"
+        click.echo(
+            f"trioproxy listening on {', '.join(binds)} "
+            f"(upstream {upstream}; sharing: {settings.coalesce})"
+        )
+
+    try:
+        trio.run(_serve, settings, announce)
+    except Exception as error:
+        refusal = os_error(error)
+        if listening or refusal is None:
+            raise
+        files = f" with {settings.certfile}, {settings.keyfile}" if settings.certfile else ""
+        raise cannot_listen(settings.bind + files, refusal) from None
+
+
+def _flag_text(value: str | bool | None) -> str | None:
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+async def _serve(settings: Settings, announce: Callable[[list[str]], None]) -> None:
+    from trioproxy.serving import serve
+    from trioproxy.simulator import EngineSettings, open_engine
+    from trioproxy.telemetry import configure_logging
+
+    configure_logging(settings.log)
+    async with AsyncExitStack() as stack:
+        listeners = [await stack.enter_async_context(_open_traces())] if settings.traces else []
+        upstream_url = settings.upstream
+        if upstream_url is None:
+            engine = await stack.enter_async_context(open_engine("127.0.0.1:0", EngineSettings()))
+            upstream_url = engine.url
+        await serve(settings, upstream_url=upstream_url, on_listening=announce, listeners=listeners)
+
+
+def _open_traces() -> AbstractAsyncContextManager[Listener]:
+    try:
+        from trioproxy.telemetry.traces import open_traces
+    except ModuleNotFoundError:
+        raise WrongSetting("--traces needs OpenTelemetry: pip install 'trioproxy[otel]'") from None
+    return open_traces()
