@@ -111,7 +111,8 @@ async def has_read(texts: list[str], number: int) -> bool:
 
 @each_client
 async def test_a_client_without_ids_starts_anew_and_gets_all_of_the_same_call(client: Any) -> None:
-    headers = PACED | {"x-generation-key": "k", "x-linger": "30"}
+    # Slow enough that the call still runs when the client, however late, comes back.
+    headers = ASKED | {"x-sim-rate": "10", "x-generation-key": "k", "x-linger": "30"}
     texts: list[str] = []
 
     async def cut() -> None:
