@@ -17,13 +17,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 import trio
 from click.testing import CliRunner, Result
 
 from trioproxy import __version__, simulator
 from trioproxy.cli import main, simulate
-from trioproxy.config import SETTINGS, Settings
+from trioproxy.config import SETTINGS, Settings, load_settings
+from trioproxy.gateway import hash_key
 
 COMMAND = [sys.executable, "-W", "error", "-m", "trioproxy"]
 
@@ -229,7 +231,7 @@ def test_wrong_key_is_not_printed():
 
 def test_serve_takes_flags_environment_and_file_together(tmp_path: Path, served: list[Any]):
     file = tmp_path / "proxy.toml"
-    file.write_text("linger = 1\nretention = 2\nmax_body = '3kB'\n")
+    file.write_text("[server]\nlinger = 1\nretention = 2\n[limits]\nmax_body = '3kB'\n")
     arguments = ["--linger", "5", "--debug", "--no-default-stream", "--upstream", "http://h/v1/"]
 
     result = invoke(
@@ -526,3 +528,43 @@ async def test_probe_that_is_interrupted_ends_at_once_without_a_traceback():
             exit_code = await process.wait()
 
             assert (exit_code, await read_rest(process)) == (1, "Aborted!\n")
+
+
+def test_a_key_is_told_once_and_its_hash_is_what_the_file_has(tmp_path: Path):
+    result = invoke("make-key", "--name", "alice", "--admin")
+
+    key = result.stderr.removeprefix("key: ").strip()
+    file = tmp_path / "proxy.toml"
+    file.write_text(result.stdout)
+    (tenant,) = load_settings(flags={}, environ={}, file=file).gateway.tenants
+    assert (tenant.name, tenant.admin) == ("alice", True)
+    assert tenant.keys == (hash_key(key.encode()),)
+    assert key not in result.stdout
+
+
+def test_check_config_prints_what_holds_as_a_file_that_says_the_same(tmp_path: Path):
+    file, again = tmp_path / "proxy.toml", tmp_path / "again.toml"
+    tenant = invoke("make-key").stdout
+    file.write_text(
+        "[server]\nlinger = 5\nupstream = 'http://h'\nupstream_key = 'sesame'\ndrain = inf\n"
+        f"[cors]\norigins = ['https://a.example']\n{tenant}"
+    )
+
+    result = invoke("check-config", str(file))
+    again.write_text(result.stdout)
+
+    assert result.exit_code == 0
+    assert "sesame" not in result.output
+    assert "# certfile is not set" in result.stdout
+    settings, printed = (load_settings(flags={}, environ={}, file=each) for each in (file, again))
+    assert msgspec.structs.replace(settings, upstream_key="***") == printed
+
+
+def test_check_config_tells_what_is_wrong(tmp_path: Path):
+    file = tmp_path / "proxy.toml"
+    file.write_text("[server]\nlingr = 5\n")
+
+    result = invoke("check-config", str(file))
+
+    told = f"Error: {file}: unknown setting 'lingr' in [server] (did you mean 'linger'?)\n"
+    assert (result.exit_code, result.stdout, result.stderr) == (2, "", told)

@@ -8,7 +8,14 @@ import msgspec
 import pytest
 import rich.pretty
 
-from trioproxy.config import SETTINGS, ConfigError, Settings, load_settings, parse_address
+from trioproxy.config import (
+    NAME_EXPECTED,
+    SETTINGS,
+    ConfigError,
+    Settings,
+    load_settings,
+    parse_address,
+)
 
 MIB = 2**20
 
@@ -67,8 +74,11 @@ VALUES: dict[str, tuple[str, Any, str, Any, list[str]]] = {
     "log": ("json", "json", '"text"', "text", ["loud", ""]),
     "traces": SWITCH,
     "debug": SWITCH,
+    "insecure_open": SWITCH,
 }
+A_HASH = "sha256:" + 64 * "a"
 COMPANIONS: dict[str, dict[str, str | None]] = {
+    "bind": {"insecure_open": "true"},
     "certfile": {"keyfile": "k.pem"},
     "keyfile": {"certfile": "c.pem"},
     "upstream_key": {"upstream": "http://engine.example"},
@@ -89,6 +99,11 @@ def toml(directory: Path, text: str) -> Path:
     file = directory / "proxy.toml"
     file.write_text(text, encoding="utf-8")
     return file
+
+
+def line_of(name: str, written: str) -> str:
+    """The setting as it stands in a file."""
+    return f"[{SETTINGS[name].table}]\n{SETTINGS[name].key} = {written}\n"
 
 
 def refusal(**sources: Any) -> str:
@@ -138,7 +153,7 @@ def test_setting_is_read_from_the_environment(name: str):
 def test_setting_is_read_from_a_toml_file(name: str, tmp_path: Path):
     _, _, written, value, _ = VALUES[name]
 
-    settings = load(flags=COMPANIONS.get(name), file=toml(tmp_path, f"{name} = {written}\n"))
+    settings = load(flags=COMPANIONS.get(name), file=toml(tmp_path, line_of(name, written)))
 
     read = getattr(settings, name)
     assert (value, type(value)) == (read, type(read))
@@ -149,7 +164,7 @@ def test_flag_wins_over_environment_and_environment_over_file_and_file_over_defa
     name: str, tmp_path: Path
 ):
     text, as_text, written, as_toml, _ = VALUES[name]
-    file = toml(tmp_path, f"{name} = {written}\n")
+    file = toml(tmp_path, line_of(name, written))
     companions = COMPANIONS.get(name, {})
     variable = f"TRIOPROXY_{name.upper()}"
     other = written.strip('"')
@@ -177,12 +192,12 @@ def test_wrong_text_is_refused_by_the_name_of_its_flag_or_variable(name: str, te
 @pytest.mark.parametrize("written", ["[1]", "1979-05-27", "{ a = 1 }"])
 @pytest.mark.parametrize("name", NAMES)
 def test_toml_value_of_no_setting_s_type_is_refused(name: str, written: str, tmp_path: Path):
-    file = toml(tmp_path, f"{name} = {written}\n")
+    file = toml(tmp_path, line_of(name, written))
 
     message = refusal(file=file)
 
     assert message.startswith(f"{file}: ")
-    assert name in message
+    assert f"{SETTINGS[name].table}.{SETTINGS[name].key}" in message
 
 
 @pytest.mark.parametrize(
@@ -206,11 +221,11 @@ def test_toml_value_of_no_setting_s_type_is_refused(name: str, written: str, tmp
     ],
 )
 def test_toml_value_must_have_the_type_of_its_setting(name: str, written: str, tmp_path: Path):
-    file = toml(tmp_path, f"{name} = {written}\n")
+    file = toml(tmp_path, line_of(name, written))
 
     message = refusal(file=file)
 
-    assert message.startswith(f"{file}: {name}: expected ")
+    assert message.startswith(f"{file}: {SETTINGS[name].table}.{name}: expected ")
 
 
 def test_wrong_value_is_refused_although_another_source_overrides_it():
@@ -287,22 +302,48 @@ def test_refusal_says_what_was_given_and_what_was_expected(sources: dict[str, An
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("lingr = 5", "unknown setting 'lingr' (did you mean 'linger'?)"),
-        ("max-body = 5", "unknown setting 'max-body' (did you mean 'max_body'?)"),
+        ("[server]\nlingr = 5", "unknown setting 'lingr' in [server] (did you mean 'linger'?)"),
+        (
+            "[limits]\nmax-bdy = 5",
+            "unknown setting 'max-bdy' in [limits] (did you mean 'max_body'?)",
+        ),
+        ("[server]\nzzz = 5", "unknown setting 'zzz' in [server]"),
         ("zzz = 5", "unknown setting 'zzz'"),
-        (
-            "[server]\nlinger = 5",
-            "'server' is a table; settings stand at the top level, as in linger = 5",
-        ),
-        (
-            "server.linger = 5",
-            "'server' is a table; settings stand at the top level, as in linger = 5",
-        ),
-        ("linger = -1", "linger: expected a number of seconds >= 0, got -1"),
-        ("on_lag = 'x'", "on_lag: expected one of wait, skip, evict, got 'x'"),
-        ("certfile = 'c.pem'", "certfile: expected keyfile to be set as well"),
+        ("[servr]\nlinger = 5", "unknown setting 'servr' (did you mean 'server'?)"),
+        ("linger = 5", "unknown setting 'linger': it belongs into [server]"),
+        ("[limits]\nlinger = 5", "unknown setting 'linger' in [limits]: it belongs into [server]"),
+        ("server = 5", "server: expected a table, as in [server]"),
+        ("[server]\nlinger = -1", "server.linger: expected a number of seconds >= 0, got -1"),
+        ("[server]\non_lag = 'x'", "server.on_lag: expected one of wait, skip, evict, got 'x'"),
+        ("[server]\ncertfile = 'c.pem'", "server.certfile: expected keyfile to be set as well"),
         ("\n\nlinger 5", "line 3, column 8: Expected '=' after a key in a key/value pair"),
         ("linger = ", "end of document: Invalid value"),
+        ("tenant = 5", "tenant: expected one table or more, as in [[tenant]]"),
+        ("[tenant]\nname = 'a'", "tenant: expected one table or more, as in [[tenant]]"),
+        ("cors_origins = '*'", "unknown setting 'cors_origins': it is 'origins' in [cors]"),
+        ("a = " + 5_000 * "[", "nested too deeply"),
+        (
+            f"[[tenant]]\nname = 'a b'\nkeys = ['{A_HASH}']",
+            f"tenant[0].name: expected {NAME_EXPECTED}",
+        ),
+        ("[[tenant]]\nname = 'a'", "tenant[0]: object missing required field `keys`"),
+        ("[[tenant]]\nname = 'a'\nkeys = []", "tenant[0].keys: expected `array` of length >= 1"),
+        (
+            "[[tenant]]\nname = 'a'\nkeys = ['secret']",
+            "tenant[0].keys[0]: expected the hash of a key, as `trioproxy make-key` prints it",
+        ),
+        (
+            f"[[tenant]]\nname = 'a'\nkeys = ['{A_HASH}']\nadmn = true",
+            "tenant[0]: object contains unknown field `admn`",
+        ),
+        (
+            2 * f"[[tenant]]\nname = 'a'\nkeys = ['{A_HASH}']\n",
+            "tenant: there are two of the name 'a'",
+        ),
+        (
+            "".join(f"[[tenant]]\nname = '{name}'\nkeys = ['{A_HASH}']\n" for name in "ab"),
+            "tenant: a key of 'b' is another's too",
+        ),
     ],
 )
 def test_refusal_of_a_file_names_the_file_and_the_place(text: str, message: str, tmp_path: Path):
@@ -315,7 +356,9 @@ def test_file_is_named_as_it_was_given(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     toml(tmp_path, "lingr = 5")
 
-    assert refusal(file=Path("proxy.toml")).startswith("proxy.toml: unknown setting 'lingr'")
+    assert refusal(file=Path("proxy.toml")) == (
+        "proxy.toml: unknown setting 'lingr' (did you mean 'linger'?)"
+    )
 
 
 def test_missing_file_is_refused(tmp_path: Path):
@@ -336,13 +379,13 @@ def test_file_that_is_not_utf_8_is_refused(tmp_path: Path):
 
 
 def test_environment_names_the_file(tmp_path: Path):
-    file = toml(tmp_path, "linger = 5")
+    file = toml(tmp_path, "[server]\nlinger = 5")
 
     assert load(environ={"TRIOPROXY_CONFIG": str(file)}) == Settings(linger=5.0)
 
 
 def test_file_of_the_command_line_wins_over_the_one_of_the_environment(tmp_path: Path):
-    file = toml(tmp_path, "linger = 5")
+    file = toml(tmp_path, "[server]\nlinger = 5")
 
     settings = load(environ={"TRIOPROXY_CONFIG": str(tmp_path / "none.toml")}, file=file)
 
@@ -350,7 +393,7 @@ def test_file_of_the_command_line_wins_over_the_one_of_the_environment(tmp_path:
 
 
 def test_setting_and_the_one_it_needs_may_come_from_different_places(tmp_path: Path):
-    settings = load(flags={"keyfile": "k.pem"}, file=toml(tmp_path, "certfile = 'c.pem'"))
+    settings = load(flags={"keyfile": "k.pem"}, file=toml(tmp_path, "[server]\ncertfile = 'c.pem'"))
 
     assert (settings.certfile, settings.keyfile) == ("c.pem", "k.pem")
 
@@ -390,7 +433,7 @@ def test_flag_that_was_not_given_overrides_nothing():
 def test_size_is_written_the_same_way_everywhere(text: str, size: int, tmp_path: Path):
     by_flag = load(flags={"max_hub": text})
     by_environment = load(environ={"TRIOPROXY_MAX_HUB": text})
-    by_file = load(file=toml(tmp_path, f"max_hub = '{text}'"))
+    by_file = load(file=toml(tmp_path, f"[limits]\nmax_hub = '{text}'"))
 
     assert [size] * 3 == [by_flag.max_hub, by_environment.max_hub, by_file.max_hub]
 
@@ -495,3 +538,49 @@ def test_address_is_a_host_and_a_port(address: str):
 def test_anything_else_is_no_address(address: str):
     with pytest.raises(ValueError, match=r".*"):
         parse_address(address)
+
+
+TENANTS = f"""
+[[tenant]]
+name = "alice"
+keys = ["{A_HASH}", "{A_HASH[:-1]}b"]
+
+[[tenant]]
+name = "root"
+keys = ["{A_HASH[:-1]}c"]
+admin = true
+"""
+
+
+def test_tenants_are_read_from_the_file(tmp_path: Path):
+    settings = load(file=toml(tmp_path, TENANTS))
+
+    assert [(each.name, len(each.keys), each.admin) for each in settings.gateway.tenants] == [
+        ("alice", 2, False),
+        ("root", 1, True),
+    ]
+
+
+def test_origins_may_be_a_list(tmp_path: Path):
+    origins = '["https://a.example", "https://b.example"]'
+
+    settings = load(file=toml(tmp_path, f"[cors]\norigins = {origins}"))
+
+    assert settings.allowed_origins == {"https://a.example", "https://b.example"}
+
+
+@pytest.mark.parametrize("bind", ["127.0.0.1:0", "127.9.9.9:1", "localhost:9010", "[::1]:9010"])
+def test_without_tenants_it_may_listen_on_loopback(bind: str):
+    assert load(flags={"bind": bind}).bind == bind
+
+
+@pytest.mark.parametrize("bind", ["0.0.0.0:9010", "[::]:9010", "192.168.1.2:80", "host:80"])
+def test_elsewhere_it_needs_tenants_or_to_be_told(bind: str, tmp_path: Path):
+    message = refusal(flags={"bind": bind})
+
+    assert message == (
+        f"--bind: {bind} can be reached by others, and anybody could use the engine: "
+        "configure a [[tenant]], or say --insecure-open"
+    )
+    assert load(flags={"bind": bind, "insecure_open": "true"}).bind == bind
+    assert load(flags={"bind": bind}, file=toml(tmp_path, TENANTS)).bind == bind

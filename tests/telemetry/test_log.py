@@ -46,7 +46,7 @@ def log_one(**facts: Any) -> None:
         "method": "POST",
         "path": "/v1/completions",
         "status": 200,
-        "tenant": "0123456789abcdef",
+        "tenant": "~0123456789abcdef",
         "generation": "gen_1",
         "seconds": 1.23456789,
     }
@@ -65,7 +65,7 @@ def test_a_request_is_a_line_of_json() -> None:
         "method": "POST",
         "path": "/v1/completions",
         "status": 200,
-        "tenant": "0123456789ab",
+        "tenant": "~0123456789ab",
         "generation": "gen_1",
         "duration": 1.234568,
     }

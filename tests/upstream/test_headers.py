@@ -55,7 +55,7 @@ END_TO_END: dict[str, tuple[Pairs, Pairs]] = {
 def test_headers_of_one_connection_travel_in_neither_direction(
     headers: Pairs, expected: Pairs
 ) -> None:
-    assert [*expected, IDENTITY] == request_headers(headers)
+    assert [*expected, IDENTITY] == request_headers(headers, forward_credentials=True)
     assert expected == answer_headers(headers)
 
 
@@ -74,7 +74,10 @@ def test_headers_of_one_connection_travel_in_neither_direction(
 def test_headers_that_are_not_the_engines_business_are_not_sent(name: bytes) -> None:
     headers = [(name, b"1"), (name.title(), b"2"), (b"accept", b"text/event-stream")]
 
-    assert request_headers(headers) == [(b"accept", b"text/event-stream"), IDENTITY]
+    assert request_headers(headers, forward_credentials=True) == [
+        (b"accept", b"text/event-stream"),
+        IDENTITY,
+    ]
 
 
 def test_own_headers_are_those_that_speak_to_the_proxy() -> None:
@@ -93,7 +96,9 @@ def test_headers_that_are_set_anew_are_not_answered(name: bytes) -> None:
     "accepted", [[], [b"gzip"], [b"identity"], [b"gzip", b"br"], [b"identity", b"identity"]]
 )
 def test_an_uncompressed_answer_is_asked_for_exactly_once(accepted: list[bytes]) -> None:
-    headers = request_headers([(b"Accept-Encoding", coding) for coding in accepted])
+    headers = request_headers(
+        [(b"Accept-Encoding", coding) for coding in accepted], forward_credentials=True
+    )
 
     assert headers == [IDENTITY]
 
@@ -129,7 +134,7 @@ CREDENTIALS: dict[str, tuple[Pairs, str | None, Pairs]] = {
 def test_credentials_are_the_upstreams_or_else_the_clients(
     headers: Pairs, key: str | None, expected: Pairs
 ) -> None:
-    assert expected == request_headers(headers, key=key)
+    assert expected == request_headers(headers, key=key, forward_credentials=True)
 
 
 PARENT = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -159,4 +164,16 @@ LONGEST = b"a=" + 510 * b"b"
 )
 def test_the_trace_goes_on_apart_from_the_headers(headers: Pairs, context: dict[str, str]) -> None:
     assert trace_context(headers) == context
-    assert not {name for name, _ in request_headers(headers)} & {b"traceparent", b"tracestate"}
+    assert not {name for name, _ in request_headers(headers, forward_credentials=True)} & {
+        b"traceparent",
+        b"tracestate",
+    }
+
+
+@pytest.mark.parametrize("name", [b"Authorization", b"X-Api-Key", b"Api-Key", b"X-Goog-Api-Key"])
+@pytest.mark.parametrize("key", [None, "sk-upstream"])
+def test_keys_of_this_proxy_go_no_further(name: bytes, key: str | None) -> None:
+    sent = request_headers([(name, b"tp-alice")], key=key, forward_credentials=False)
+
+    assert b"tp-alice" not in dict(sent).values()
+    assert (b"sk-upstream" in b" ".join(dict(sent).values())) == (key is not None)

@@ -35,7 +35,12 @@ async def test_engine_receives_what_the_client_sent_and_nothing_of_the_http_libr
 
     await read(
         upstream_to(engine),
-        UpstreamRequest("POST", b"/v1/completions", request_headers(sent_by_the_client), body),
+        UpstreamRequest(
+            "POST",
+            b"/v1/completions",
+            request_headers(sent_by_the_client, forward_credentials=True),
+            body,
+        ),
     )
 
     assert bytes(engine.peers[0].received) == (

@@ -27,7 +27,7 @@ RUNNING = HALF_OF_EIGHT_THEN_SILENCE | {"x-linger": "30"}
 
 
 @pytest.mark.parametrize("stranger", STRANGERS)
-@pytest.mark.parametrize("state", ["running", "ended"])
+@pytest.mark.parametrize("state", ["running", "ended", "expired"])
 @pytest.mark.parametrize(
     ("method", "target", "headers"),
     [
@@ -45,11 +45,12 @@ async def test_a_strangers_generation_is_told_from_none_by_nothing(
 ) -> None:
     switches = RUNNING if state == "running" else {}
     body = json.dumps(COMPLETION).encode()
-    async with open_simulated() as service:
+    retention = 0.0 if state == "expired" else 600.0
+    async with open_simulated(retention=retention) as service:
         async with service.ask(headers=ALICE | switches) as client:
             generation_id = (await client.response_head()).headers["x-generation-id"]
             await next_event(client)
-            if state == "ended":
+            if state != "running":
                 await client.body()
 
         async def refusal(of: str) -> tuple[int, str]:
@@ -62,7 +63,10 @@ async def test_a_strangers_generation_is_told_from_none_by_nothing(
         assert await refusal(generation_id) == await refusal("gen_" + "0" * 32)
         assert (await refusal(generation_id))[0] == 404
         shown = await service.http.get(f"/v1/generations/{generation_id}", headers=ALICE)
-        assert state == shown.json()["state"]
+        if state == "expired":
+            assert shown.status_code == 410
+        else:
+            assert state == shown.json()["state"]
         assert service.engine.stats.calls == 1
 
 

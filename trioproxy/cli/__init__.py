@@ -1,4 +1,4 @@
-"""The command line: `trioproxy serve`, `simulate`, `probe`, `top` and `demo`.
+"""The command line: `trioproxy serve` and those that help.
 
 A command reads what it is told, runs what it names, and turns the result into an exit code: 0 for a
 clean end (a SIGTERM or SIGINT is one), 1 for a failure at run time, 2 for a wrong command line or
@@ -12,7 +12,7 @@ import click
 
 from trioproxy import __version__
 from trioproxy.cli.looking import probe, top
-from trioproxy.cli.serving import serve
+from trioproxy.cli.serving import check_config, make_key, serve
 from trioproxy.cli.simulating import simulate
 
 __all__ = ["main"]
@@ -24,7 +24,7 @@ def main() -> None:
     """A streaming proxy for language models: one upstream call, many readers, no leaked task."""
 
 
-for command in (serve, simulate, probe, top):
+for command in (serve, check_config, make_key, simulate, probe, top):
     main.add_command(command)
 
 

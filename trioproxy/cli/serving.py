@@ -1,4 +1,4 @@
-"""`trioproxy serve`, with an option for every setting."""
+"""`trioproxy serve`, with an option for every setting, and what helps to write its file."""
 
 from __future__ import annotations
 
@@ -9,16 +9,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import msgspec
 import trio
 
 from trioproxy.cli.running import WrongSetting, cannot_listen, os_error
-from trioproxy.config import SETTINGS, ConfigError, Setting, Settings, load_settings
+from trioproxy.config import (
+    NAME_EXPECTED,
+    SETTINGS,
+    ConfigError,
+    Name,
+    Setting,
+    Settings,
+    describe_settings,
+    load_settings,
+)
 
 if TYPE_CHECKING:
     from trioproxy.telemetry import Listener
 
 _SECTIONS = {
-    "Listening": ("bind", "certfile", "keyfile", "cors_origins"),
+    "Listening": ("bind", "certfile", "keyfile", "cors_origins", "insecure_open"),
     "Upstream": ("upstream", "upstream_key", "upstream_keep_alive", "trust_env", "default_stream"),
     "Generations": ("coalesce", "linger", "create_linger", "retention"),
     "Readers": (
@@ -86,7 +96,7 @@ def _default_text(setting: Setting) -> str:
     "--config",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="TOML file of settings, such as linger = 5.  [env: TRIOPROXY_CONFIG]",
+    help="TOML file of settings and tenants.  [env: TRIOPROXY_CONFIG]",
 )
 def serve(config: Path | None, **flags: str | bool | None) -> None:
     """Serve the proxy until SIGTERM or SIGINT.
@@ -145,3 +155,48 @@ def _open_traces() -> AbstractAsyncContextManager[Listener]:
     except ModuleNotFoundError:
         raise WrongSetting("--traces needs OpenTelemetry: pip install 'trioproxy[otel]'") from None
     return open_traces()
+
+
+@click.command("check-config")
+@click.argument("file", type=click.Path(path_type=Path))
+def check_config(file: Path) -> None:
+    """Read the settings in FILE and print what holds then, defaults included.
+
+    The environment counts as it does for `serve`. Secrets are masked. The exit code is 2 where
+    something is wrong.
+    """
+    try:
+        settings = load_settings(flags={}, environ=os.environ, file=file)
+    except ConfigError as error:
+        raise WrongSetting(str(error)) from None
+    click.echo(describe_settings(settings), nl=False)
+
+
+def _name(context: click.Context, param: click.Parameter, text: str) -> str:
+    try:
+        return msgspec.convert(text, Name)
+    except msgspec.ValidationError:
+        raise click.BadParameter(f"expected {NAME_EXPECTED}") from None
+
+
+@click.command("make-key")
+@click.option(
+    "--name",
+    default="alice",
+    show_default=True,
+    callback=_name,
+    help="Of the tenant whose it is.",
+)
+@click.option("--admin", is_flag=True, help="It may see what operators see.")
+def make_key(name: str, admin: bool) -> None:
+    """Make an API key for a tenant: print it, and the table that goes into the file.
+
+    The file has the key's hash only, so the key itself is seen here and never again.
+    """
+    from trioproxy import gateway
+
+    key = gateway.make_key()
+    click.echo(f"key: {key}\n", err=True)
+    click.echo(f'[[tenant]]\nname = "{name}"\nkeys = ["{gateway.hash_key(key.encode())}"]')
+    if admin:
+        click.echo("admin = true")

@@ -5,21 +5,32 @@ and nothing else repeats them. `SETTINGS` is the table read off those fields; th
 options and their help are generated from it.
 
 A setting called `write_timeout` is written `--write-timeout` on the command line,
-`TRIOPROXY_WRITE_TIMEOUT` in the environment, and `write_timeout = 30` at the top level of a TOML
-file. The command line wins over the environment, the environment over the file, the file over the
-default. Every value that is given is checked, also one that another overrides, and an error names
-the setting as its author wrote it.
+`TRIOPROXY_WRITE_TIMEOUT` in the environment, and `write_timeout = 30` in a table of a TOML file:
+`[limits]` for sizes, numbers and timeouts, `[cors]`, and `[server]` for the rest. The command line
+wins over the environment, the environment over the file, the file over the default. Every value
+that is given is checked, also one that another overrides, and an error names the setting as its
+author wrote it.
+
+What is a list is in the file alone: `[[tenant]]` (see `Gateway`).
 """
 
+from trioproxy.config.describing import describe_settings
+from trioproxy.config.gateway import HASHED, NAME_EXPECTED, Gateway, Name, TenantEntry
 from trioproxy.config.loading import ConfigError, load_settings
 from trioproxy.config.settings import SETTINGS, Coalesce, Setting, Settings, parse_address
 
 __all__ = [
+    "HASHED",
+    "NAME_EXPECTED",
     "SETTINGS",
     "Coalesce",
     "ConfigError",
+    "Gateway",
+    "Name",
     "Setting",
     "Settings",
+    "TenantEntry",
+    "describe_settings",
     "load_settings",
     "parse_address",
 ]

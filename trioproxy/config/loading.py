@@ -5,11 +5,19 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import msgspec
 
-from trioproxy.config.settings import PREFIX, SETTINGS, Setting, Settings, variable_of
+from trioproxy.config.gateway import NAME_EXPECTED, Gateway
+from trioproxy.config.settings import (
+    PREFIX,
+    SETTINGS,
+    Setting,
+    Settings,
+    is_loopback,
+    variable_of,
+)
 
 _CONFIG_VARIABLE = "TRIOPROXY_CONFIG"
 _SERVICE_VARIABLE = re.compile(r"TRIOPROXY_(SERVICE_HOST|SERVICE_PORT|PORT)(_[A-Z0-9_]+)?")
@@ -17,6 +25,16 @@ _SERVICE_VARIABLE = re.compile(r"TRIOPROXY_(SERVICE_HOST|SERVICE_PORT|PORT)(_[A-
 
 _NEEDS = {"certfile": "keyfile", "keyfile": "certfile", "upstream_key": "upstream"}
 """Settings that mean nothing without another."""
+
+
+_TABLES = {
+    table: {each.key: each for each in SETTINGS.values() if each.table == table}
+    for table in ("server", "limits", "cors")
+}
+"""The tables of a file, and what may stand in each."""
+
+_LISTS = {"tenant": "tenants"}
+"""Tables of which there may be many, and the fields of `Gateway` that they fill."""
 
 
 class ConfigError(ValueError):
@@ -49,26 +67,81 @@ def load_settings(
                 f"{_CONFIG_VARIABLE}: expected {SETTINGS['certfile'].form.expected}, got ''"
             )
         file = Path(environ[_CONFIG_VARIABLE])
-    given = [*_from_file(file), *_from_environ(environ), *_from_flags(flags)]
+    tables = {} if file is None else _parse_toml(file)
+    gateway = _read_gateway(file, {name: tables.pop(name) for name in _LISTS if name in tables})
+    given = [*_from_file(file, tables), *_from_environ(environ), *_from_flags(flags)]
     values = {each.setting.name: _read_value(each) for each in given}
     spellings = {each.setting.name: each.spelling for each in given}
     for name, needed in _NEEDS.items():
         if values.get(name) is not None and values.get(needed) is None:
             raise ConfigError(f"{spellings[name]}: expected {needed} to be set as well")
-    return Settings(**values)
+    settings = Settings(**values, gateway=gateway)
+    if not (gateway.tenants or settings.insecure_open or is_loopback(settings.bind)):
+        raise ConfigError(
+            f"{spellings['bind']}: {settings.bind} can be reached by others, and anybody could use "
+            "the engine: configure a [[tenant]], or say --insecure-open"
+        )
+    return settings
 
 
-def _from_file(file: Path | None) -> Iterator[_Given]:
-    if file is None:
-        return
-    for name, value in _parse_toml(file).items():
-        if isinstance(value, dict):
-            raise ConfigError(
-                f"{file}: {name!r} is a table; settings stand at the top level, as in linger = 5"
-            )
-        if name not in SETTINGS:
-            raise ConfigError(f"{file}: unknown setting {name!r}{_did_you_mean(name, str)}")
-        yield _Given(SETTINGS[name], f"{file}: {name}", value, is_text=False)
+def _read_gateway(file: Path | None, tables: Mapping[str, object]) -> Gateway:
+    entries = {_LISTS[name]: value for name, value in tables.items()}
+    try:
+        gateway = msgspec.convert(entries, Gateway)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{file}: {_told(error)}") from None
+    names, keys = set[str](), set[str]()
+    for tenant in gateway.tenants:
+        if tenant.name in names:
+            raise ConfigError(f"{file}: tenant: there are two of the name {tenant.name!r}")
+        if keys & {*tenant.keys}:
+            raise ConfigError(f"{file}: tenant: a key of {tenant.name!r} is another's too")
+        names.add(tenant.name)
+        keys.update(tenant.keys)
+    return gateway
+
+
+def _told(error: msgspec.ValidationError) -> str:
+    """What msgspec says, as "tenant[0].name: what is wrong"."""
+    message, _, path = str(error).partition(" - at `$.")
+    lists = {field: name for name, field in _LISTS.items()}
+    place = re.sub(r"^\w+", lambda found: lists.get(found[0], found[0]), path.rstrip("`"))
+    if "matching regex" in message:
+        is_key = ".keys[" in place
+        told = "the hash of a key, as `trioproxy make-key` prints it" if is_key else NAME_EXPECTED
+        message = f"expected {told}"
+    elif place in _LISTS:
+        message = f"expected one table or more, as in [[{place}]]"
+    return f"{place}: {message[:1].lower()}{message[1:]}".replace("\n", " ")
+
+
+def _from_file(file: Path | None, tables: Mapping[str, Any]) -> Iterator[_Given]:
+    for table, entries in tables.items():
+        if table not in _TABLES:
+            raise ConfigError(f"{file}: {_misplaced(table)}")
+        if not isinstance(entries, dict):
+            raise ConfigError(f"{file}: {table}: expected a table, as in [{table}]")
+        for key, value in cast("dict[str, object]", entries).items():
+            setting = _TABLES[table].get(key)
+            if setting is None:
+                raise ConfigError(f"{file}: {_misplaced(key, table)}")
+            if isinstance(value, list) and setting.name == "cors_origins":
+                value = ",".join(map(str, cast("list[object]", value)))
+            yield _Given(setting, f"{file}: {table}.{key}", value, is_text=False)
+
+
+def _misplaced(key: str, table: str | None = None) -> str:
+    """What is to be said of a key that stands where it has no meaning."""
+    where = f"unknown setting {key!r}" + (f" in [{table}]" if table else "")
+    for name, settings in _TABLES.items():
+        if key in settings:
+            return f"{where}: it belongs into [{name}]"
+        if key in SETTINGS and SETTINGS[key].table == name:
+            return f"{where}: it is {SETTINGS[key].key!r} in [{name}]"
+    close = get_close_matches(key, _TABLES.get(table or "", {*_TABLES, *_LISTS}), n=1)
+    if table is None and not close:
+        close = get_close_matches(key, SETTINGS, n=1)
+    return where + (f" (did you mean {close[0]!r}?)" if close else "")
 
 
 def _parse_toml(file: Path) -> dict[str, Any]:
@@ -78,6 +151,8 @@ def _parse_toml(file: Path) -> dict[str, Any]:
         raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{file}: expected text in UTF-8") from None
+    except RecursionError:
+        raise ConfigError(f"{file}: nested too deeply") from None
     except ValueError as error:
         # tomllib says "What is wrong (at line 3, column 9)": the place belongs in front.
         message = re.sub(r"(.*) \(at (.*)\)", r"\2: \1", str(error), flags=re.DOTALL)

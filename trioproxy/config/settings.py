@@ -1,5 +1,6 @@
 """What can be set: `Settings`, and the table that is read off its annotations."""
 
+import ipaddress
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -8,6 +9,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
+
+from trioproxy.config.gateway import Gateway
 
 PREFIX = "TRIOPROXY_"
 
@@ -24,6 +27,17 @@ def parse_address(text: str) -> str:
     if address is None or int(address[1]) > 65_535:
         raise ValueError(text)
     return text
+
+
+def is_loopback(address: str) -> bool:
+    """Whether nobody but this machine can reach an address (`host:port`)."""
+    host = address.rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False  # a name, of whatever
 
 
 def _parse_url(text: str) -> str:
@@ -226,6 +240,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         ),
     ] = False
     debug: Annotated[_Switch, Meta(description="Serve /debug/census: what is alive.")] = False
+    insecure_open: Annotated[
+        _Switch,
+        Meta(
+            description="Listen where others can come from although no tenant is configured, so "
+            "that whoever comes may use the engine."
+        ),
+    ] = False
+    gateway: Gateway = Gateway()
 
     @property
     def allowed_origins(self) -> frozenset[str]:
@@ -234,11 +256,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         shown = msgspec.structs.asdict(self)
-        masked = {name: "***" for name in shown if SETTINGS[name].form.secret and shown[name]}
+        masked = {name: "***" for name in SETTINGS if SETTINGS[name].form.secret and shown[name]}
         return list((shown | masked).items())
 
     def __repr__(self) -> str:
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
+
+
+_CORS = "cors_"
 
 
 class Setting(NamedTuple):
@@ -261,6 +286,19 @@ class Setting(NamedTuple):
         return variable_of(self.name)
 
     @property
+    def table(self) -> str:
+        """The table of the file in which it stands."""
+        if self.name.startswith(_CORS):
+            return "cors"
+        is_limit = self.name.startswith("max_") or self.name.endswith("_timeout")
+        return "limits" if is_limit else "server"
+
+    @property
+    def key(self) -> str:
+        """How it is written in that table: `write_timeout`."""
+        return self.name.removeprefix(_CORS)
+
+    @property
     def is_switch(self) -> bool:
         """Whether its values are true and false."""
         return self.form is _SWITCH
@@ -275,6 +313,8 @@ def _read_off(field: msgspec.structs.FieldInfo) -> Setting:
 
 
 SETTINGS: Mapping[str, Setting] = {
-    field.name: _read_off(field) for field in msgspec.structs.fields(Settings)
+    field.name: _read_off(field)
+    for field in msgspec.structs.fields(Settings)
+    if field.name != "gateway"
 }
-"""Every field of `Settings`, by name, in the order of the class."""
+"""Every field of `Settings` that has a value of its own, by name, in the order of the class."""

@@ -29,7 +29,12 @@ class UnknownGeneration(FanoutError):
 
 
 class ExpiredGeneration(FanoutError):
-    """The generation with this id ended, and its retention is over: its events are gone."""
+    """The generation with this id ended, and its retention is over: its events are gone. It was
+    this ``tenant``'s."""
+
+    def __init__(self, message: str, tenant: str) -> None:
+        super().__init__(message)
+        self.tenant = tenant
 
 
 class CursorAhead(FanoutError):

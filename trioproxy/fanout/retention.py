@@ -30,7 +30,7 @@ class Retention:
         self.budget = Budget(max_bytes, self.forget_oldest)
         self._seconds = seconds
         self._retained: OrderedDict[str, tuple[Generation, float]] = OrderedDict()
-        self._forgotten: OrderedDict[str, None] = OrderedDict()
+        self._forgotten: OrderedDict[str, str] = OrderedDict()  # and whose they were
 
     @property
     def generations(self) -> Collection[Generation]:
@@ -58,7 +58,8 @@ class Retention:
         if generation_id in self._retained:
             return self._retained[generation_id][0]
         if generation_id in self._forgotten:
-            raise ExpiredGeneration(f"generation {generation_id} has expired")
+            tenant = self._forgotten[generation_id]
+            raise ExpiredGeneration(f"generation {generation_id} has expired", tenant)
         raise UnknownGeneration(f"there is no generation {generation_id}")
 
     def forget_oldest(self) -> bool:
@@ -83,7 +84,7 @@ class Retention:
         del self._retained[generation.id]
         generation.transcript.clear()
         self.budget.used -= _cost(generation)
-        self._forgotten[generation.id] = None
+        self._forgotten[generation.id] = generation.tenant
         if len(self._forgotten) > REMEMBERED_IDS:
             self._forgotten.popitem(last=False)
 

@@ -2,7 +2,7 @@
 
 It goes through :mod:`logging`, so that whoever builds on the proxy has it where the rest of their
 log is; :func:`configure_logging` is for the command. Prompts and keys are never in it: a tenant is
-told by the beginning of a digest.
+told by its name, or by the beginning of a digest.
 """
 
 from __future__ import annotations
@@ -119,4 +119,5 @@ def _without_nothing(
 
 
 def _short(tenant: str) -> str:
-    return tenant[:12]
+    """A tenant's name; of a digest, which begins with a ~, the beginning."""
+    return tenant[:13] if tenant.startswith("~") else tenant

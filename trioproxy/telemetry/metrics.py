@@ -61,7 +61,6 @@ class Metrics(Listener):
     def __init__(self) -> None:
         self.delivery_delay = Histogram()
         self.loop_lag = Histogram()
-        self.saved_calls = 0
         self._registry = CollectorRegistry()
         self._models: set[str] = set()
         self._first_token = self._histogram(
@@ -118,7 +117,6 @@ class Metrics(Listener):
     def joined(self, timing: Timing, reader: Reader) -> None:
         self._joins.labels(reader.joining).inc()
         if reader.joining == "late":
-            self.saved_calls += 1
             self._saved.inc()
 
     def left(self, timing: Timing, reader: Reader) -> None:

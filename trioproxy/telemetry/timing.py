@@ -90,6 +90,7 @@ class Timing(Watch):
         self.ended_at: float | None = None
         self.closed_at: float | None = None
         self.joins = 0
+        self.late_joins = 0
         self.readers: dict[Subscriber, Reader] = {}
         self.gone: deque[Reader] = deque(maxlen=KEPT_READERS)
         self.told_gaps: dict[str, object] | None = None
@@ -133,6 +134,7 @@ class Timing(Watch):
     def joined(self, subscriber: Subscriber, *, resumes: bool) -> None:
         joining: Joining = "resume" if resumes else "late" if self.joins else "first"
         self.joins += 1
+        self.late_joins += joining == "late"
         last = self.generation.transcript.last
         reader = Reader(joining, trio.current_time(), subscriber.cursor, last)
         reader.cursor = subscriber.cursor

@@ -15,12 +15,11 @@ from trioproxy.upstream.errors import (
     UpstreamSilent,
     UpstreamUnreachable,
 )
-from trioproxy.upstream.headers import CREDENTIALS, answer_headers, request_headers, trace_context
+from trioproxy.upstream.headers import answer_headers, request_headers, trace_context
 from trioproxy.upstream.request import Head, HeaderPairs, UpstreamRequest
 from trioproxy.upstream.upstream import Timeouts, Upstream
 
 __all__ = [
-    "CREDENTIALS",
     "Answer",
     "Head",
     "HeaderPairs",

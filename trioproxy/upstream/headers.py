@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from trioproxy.upstream.request import HeaderPairs
+from trioproxy.wire import CREDENTIALS
 
 HOP_BY_HOP = frozenset(
     {
@@ -57,18 +58,19 @@ NOT_ANSWERED = frozenset({b"content-length", b"set-cookie", b"date", b"server"})
 CORS_PREFIX = b"access-control-"
 """What an engine lets pages of other origins do was meant for its own address."""
 
-CREDENTIALS = frozenset({b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"})
-"""Who asks, in the words of the APIs that are about: OpenAI, Anthropic, Azure, Google."""
-
 
 def request_headers(
-    headers: Iterable[tuple[bytes, bytes]], *, key: str | None = None
+    headers: Iterable[tuple[bytes, bytes]],
+    *,
+    key: str | None = None,
+    forward_credentials: bool,
 ) -> HeaderPairs:
     """The headers to send upstream, names in lower case. ``key`` takes the place of the client's
-    credentials, in the form in which the API of the request has them."""
+    credentials, in the form in which the API of the request has them; where those were meant for
+    this proxy, they are not forwarded in any case."""
     headers = list(headers)
     dropped = NOT_REQUESTED | OWN_HEADERS | TRACE_HEADERS
-    if key is not None:
+    if key is not None or not forward_credentials:
         dropped |= CREDENTIALS
     kept = [pair for pair in _end_to_end(headers) if pair[0] not in dropped]
     kept.append((b"accept-encoding", b"identity"))

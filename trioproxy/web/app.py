@@ -11,6 +11,7 @@ from quart_trio.wrappers import TrioResponse as Response
 
 from trioproxy.config import Settings
 from trioproxy.fanout import Hub
+from trioproxy.gateway import Tenants
 from trioproxy.telemetry import Metrics
 from trioproxy.upstream import Upstream
 from trioproxy.web.background import Background
@@ -18,6 +19,7 @@ from trioproxy.web.board import Board
 from trioproxy.web.calls import Calls
 from trioproxy.web.connection import ProxyRequest, RequestConnection, current_request
 from trioproxy.web.cors import Cors
+from trioproxy.web.door import Door
 from trioproxy.web.failures import respond_to_error
 from trioproxy.web.forwarding import METHODS, Forward, ForwardedPath
 from trioproxy.web.generate import Generate
@@ -67,6 +69,9 @@ def create_app(
 
     cors = Cors(settings.allowed_origins)
     app.before_request(cors.answer_preflight)
+    door = Door(Tenants(settings.gateway), cors)
+    app.before_request(door.admit)
+    app.before_websocket(door.admit_websocket)
     app.after_request(cors.mark)
     app.after_request(note_answer)
 
@@ -92,7 +97,7 @@ def create_app(
     one = "/v1/generations/<generation_id>"
     app.add_url_rule("/v1/generations", "list", generations.list, methods=["GET"])
     app.add_url_rule("/v1/generations", "create", generations.create, methods=["POST"])
-    board = Board(board_hub, calls, streams, upstream, metrics)
+    board = Board(board_hub, calls, streams)
     app.add_url_rule("/v1/generations/events", "board", board.events, methods=["GET"])
     app.add_url_rule(one, "show", generations.show, methods=["GET"])
     app.add_url_rule(one, "stop", generations.stop, methods=["DELETE"])
@@ -107,7 +112,9 @@ def create_app(
     app.add_url_rule("/", "page", page.index, methods=["GET"])
     app.add_url_rule("/page/<name>", "page_file", page.file, methods=["GET"])
 
-    operations = Operations(hub, upstream, metrics, count_connections)
+    operations = Operations(
+        hub, upstream, metrics, count_connections, is_open=settings.gateway.is_open
+    )
     app.add_url_rule("/metrics", "metrics", operations.metrics, methods=["GET"])
     app.add_url_rule("/healthz", "health", operations.health, methods=["GET"])
     app.add_url_rule("/openapi.json", "openapi", operations.describe, methods=["GET"])

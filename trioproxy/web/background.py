@@ -12,7 +12,7 @@ from __future__ import annotations
 from quart_trio.wrappers import TrioResponse as Response
 
 from trioproxy.config import Settings
-from trioproxy.fanout import CursorAhead, Generation, Subscriber
+from trioproxy.fanout import CursorAhead, Generation, Subscriber, UnknownGeneration
 from trioproxy.web.asking import MAX_LINGER, read_cursor, read_linger
 from trioproxy.web.calls import Calls, origin_of
 from trioproxy.web.connection import current_request
@@ -79,7 +79,7 @@ class Background:
         request = current_request()
         generation = self._find(response_id)
         if generation is None:
-            return await self._forward.answer(request.path.removeprefix("/"))
+            return await self._ask_engine(response_id)
         if request.args.get("stream") != "true" or request.method == "HEAD":
             return _respond(generation)
         subscriber = request.exit_stack.enter_context(
@@ -93,12 +93,20 @@ class Background:
         """Stop it for everyone. One that has ended is left as it is."""
         generation = self._find(response_id)
         if generation is None:
-            return await self._forward.answer(current_request().path.removeprefix("/"))
+            return await self._ask_engine(response_id)
         generation.cancel("stopped")
         return _respond(generation)
 
+    async def _ask_engine(self, response_id: str) -> Response:
+        """For a response that is none of ours. To an engine all tenants are one, so where there are
+        any, only an admin may ask."""
+        request = current_request()
+        if not (self._settings.gateway.is_open or request.caller.is_admin):
+            raise UnknownGeneration(f"there is no response {response_id}")
+        return await self._forward.answer(request.path.removeprefix("/"))
+
     def _find(self, response_id: str) -> Generation | None:
-        for generation in reversed(self._calls.all_of(current_request().caller.tenant)):
+        for generation in reversed(self._calls.all_of(current_request().caller)):
             origin = origin_of(generation)
             if origin.dialect is DIALECT and origin.tally.answer_id == response_id:
                 return generation

@@ -1,7 +1,7 @@
-"""The board: a stream that tells how all generations of a tenant fare, for pages and terminals.
+"""The board: a stream that tells how the generations fare that one may see.
 
-It is a generation itself, of a hub of its own: all who look on share one, it can be cut and
-resumed, and with the last of them it ends.
+It is for pages and terminals, and a generation itself, of a hub of its own: all who look on share
+one, it can be cut and resumed, and with the last of them it ends.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from trioproxy.fanout import (
     Subscriber,
     UnknownGeneration,
 )
-from trioproxy.telemetry import Metrics, timing_of
-from trioproxy.upstream import Upstream
+from trioproxy.telemetry import timing_of
 from trioproxy.web.asking import read_cursor
+from trioproxy.web.caller import Caller
 from trioproxy.web.calls import Calls
 from trioproxy.web.connection import ProxyRequest, current_request
 from trioproxy.web.generations import describe
@@ -50,14 +50,10 @@ LIMITS = Limits(max_transcript_bytes=1024 * 1024, max_hub_bytes=64 * 1024 * 1024
 class Board:
     """``/v1/generations/events``. ``hub`` is the board's own, see :data:`LIMITS`."""
 
-    def __init__(
-        self, hub: Hub, calls: Calls, streams: Streams, upstream: Upstream, metrics: Metrics
-    ) -> None:
+    def __init__(self, hub: Hub, calls: Calls, streams: Streams) -> None:
         self._hub = hub
         self._calls = calls
         self._streams = streams
-        self._upstream = upstream
-        self._metrics = metrics
 
     async def events(self) -> Response:
         """What changes from now on, or from an event on that is still held: an event
@@ -71,14 +67,15 @@ class Board:
         return response
 
     def _subscribe(self, request: ProxyRequest) -> Subscriber:
-        tenant, cursor = request.caller.tenant, read_cursor(request)
+        caller, cursor = request.caller, read_cursor(request)
+        tenant = caller.tenant
         enter = request.exit_stack.enter_context
         if cursor is not None and cursor.generation_id is not None:
             try:
                 return enter(self._resume(tenant, cursor.generation_id, cursor.seq))
             except (UnknownGeneration, ExpiredGeneration, CursorAhead):
                 pass  # it is told afresh
-        source = self._look(tenant)
+        source = self._look(caller)
         return enter(self._hub.join(tenant, source, mode="live", linger=LINGER, tenant=tenant))
 
     def _resume(
@@ -89,19 +86,20 @@ class Board:
         return self._hub.subscribe(generation_id, after=seq, linger=LINGER)
 
     @asynccontextmanager
-    async def _look(self, tenant: str) -> AsyncGenerator[Feed]:
-        """A source: what can be seen of a tenant's generations."""
-        yield Changes(lambda: self._calls.all_of(tenant), self._tell_totals)
+    async def _look(self, caller: Caller) -> AsyncGenerator[Feed]:
+        """A source: how the generations fare that a caller may see."""
+        yield Changes(lambda: self._calls.all_of(caller), self._tell_totals)
 
     def _tell_totals(self, generations: Sequence[Generation]) -> dict[str, object]:
         running = [generation for generation in generations if generation.outcome is None]
         rates = [timing_of(generation).tokens_per_second or 0.0 for generation in running]
+        timings = [timing_of(generation) for generation in generations]
         return {
             "running": len(running),
             "subscribers": sum(len(generation.subscribers) for generation in generations),
             "tokens_per_second": sum(rates),
-            "upstream_calls": self._upstream.open_calls,
-            "saved_calls": self._metrics.saved_calls,
+            "upstream_calls": sum(timing.closed_at is None for timing in timings),
+            "saved_calls": sum(timing.late_joins for timing in timings),
         }
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
-from trioproxy.upstream import CREDENTIALS, HeaderPairs
+from trioproxy.config import Settings
+from trioproxy.gateway import Tenant
+from trioproxy.upstream import HeaderPairs, request_headers
 
 RESUME_PARAMETER = "last_event_id"
 _RESUME_FIELD = f"{RESUME_PARAMETER}=".encode()
@@ -17,37 +18,48 @@ class Caller:
     """The one behind a request, or behind a WebSocket.
 
     Attributes:
-        tenant: whoever holds the same credentials. Nobody else sees, joins or stops what is theirs.
+        tenant: whose it is. Nobody else sees, joins or stops what is theirs, but an operator.
         headers: as they came, names in lower case.
         query: what goes upstream with a call: the query as it came, but for what spoke to the
             proxy.
+        is_admin: an operator, who sees everybody's.
     """
 
     tenant: str
     headers: HeaderPairs
     query: bytes
+    is_admin: bool = False
+
+    def may_see(self, tenant: str) -> bool:
+        """Whether what is this tenant's exists, to this one."""
+        return self.is_admin or tenant == self.tenant
 
     def header(self, name: bytes) -> bytes:
         """The values of the header of this name (in lower case), b"" without any."""
         return b", ".join(value for key, value in self.headers if key == name)
 
 
-def caller_of_request(headers: HeaderPairs, query: bytes) -> Caller:
+def headers_for_engine(settings: Settings, headers: HeaderPairs) -> HeaderPairs:
+    """The headers of a request as they go upstream. Where there are tenants, their keys are for
+    this proxy only."""
+    return request_headers(
+        headers, key=settings.upstream_key, forward_credentials=settings.gateway.is_open
+    )
+
+
+NOBODY = Caller("", [], b"")
+"""Whoever has not been let in."""
+
+
+def caller_of_request(tenant: Tenant, headers: HeaderPairs, query: bytes) -> Caller:
     """The caller of an HTTP request."""
     fields = [field for field in query.split(b"&") if not field.startswith(_RESUME_FIELD)]
-    return Caller(_tenant_of(headers), headers, b"&".join(fields))
+    return Caller(tenant.name, headers, b"&".join(fields), tenant.is_admin)
 
 
-def caller_of_websocket(headers: HeaderPairs) -> Caller:
+def caller_of_websocket(tenant: Tenant, headers: HeaderPairs) -> Caller:
     """The caller of a WebSocket, by the headers of its handshake: it makes calls as if it had sent
     JSON."""
     kept = [pair for pair in headers if not pair[0].startswith(_HANDSHAKE)]
-    return Caller(_tenant_of(headers), [*kept, (b"content-type", b"application/json")], b"")
-
-
-def _tenant_of(headers: HeaderPairs) -> str:
-    digest = hashlib.sha256()
-    for name, value in sorted(headers):
-        if name in CREDENTIALS:
-            digest.update(b"%b\0%b\0" % (name, value))
-    return digest.hexdigest()
+    headers = [*kept, (b"content-type", b"application/json")]
+    return Caller(tenant.name, headers, b"", tenant.is_admin)

@@ -15,9 +15,9 @@ from trioproxy.fanout import (
     Subscriber,
     UnknownGeneration,
 )
-from trioproxy.upstream import Upstream, UpstreamRequest, request_headers
+from trioproxy.upstream import Upstream, UpstreamRequest
 from trioproxy.web.asking import Asking, Cursor, Origin
-from trioproxy.web.caller import Caller
+from trioproxy.web.caller import Caller, headers_for_engine
 from trioproxy.web.failures import Mismatch
 
 
@@ -64,14 +64,16 @@ class Calls:
             origin=asking.origin,
         )
 
-    def take_up(self, asking: Asking, cursor: Cursor) -> AbstractContextManager[Subscriber]:
+    def take_up(
+        self, caller: Caller, asking: Asking, cursor: Cursor
+    ) -> AbstractContextManager[Subscriber]:
         """Read on after ``cursor``, who asks for the same once more.
 
         Raises :class:`Mismatch`, and what :meth:`find` and :meth:`Hub.subscribe` raise.
         """
         if cursor.generation_id is None:
             raise UnknownGeneration("the event id names no generation")
-        generation = self.find(asking.tenant, cursor.generation_id)
+        generation = self.find(caller, cursor.generation_id)
         _check_same(generation, asking)
         streamed = asking.origin.streamed
         return self._hub.subscribe(
@@ -92,27 +94,33 @@ class Calls:
             generation.id, after=after, mode=mode, on_lag=self._settings.on_lag
         )
 
-    def find(self, tenant: str, generation_id: str) -> Generation:
-        """The generation with this id, if it is this tenant's; to everyone else there is none.
+    def find(self, caller: Caller, generation_id: str) -> Generation:
+        """The generation with this id, if it is the caller's to see; to everyone else there is
+        none.
 
         Raises :class:`UnknownGeneration` and :class:`ExpiredGeneration`.
         """
-        generation = self._hub.get(generation_id)
-        if generation.tenant != tenant:
-            raise UnknownGeneration(f"there is no generation {generation_id}")
+        unknown = UnknownGeneration(f"there is no generation {generation_id}")
+        try:
+            generation = self._hub.get(generation_id)
+        except ExpiredGeneration as error:
+            raise error if caller.may_see(error.tenant) else unknown from None
+        if not caller.may_see(generation.tenant):
+            raise unknown
         return generation
 
-    def all_of(self, tenant: str) -> list[Generation]:
-        """All that run, then all that are retained, each oldest first."""
+    def all_of(self, caller: Caller) -> list[Generation]:
+        """All of the caller's to see: those that run, then those that are retained, each oldest
+        first."""
         generations = [*self._hub.running, *self._hub.retained]
-        return [generation for generation in generations if generation.tenant == tenant]
+        return [generation for generation in generations if caller.may_see(generation.tenant)]
 
     def _source(self, caller: Caller, origin: Origin, body: bytes) -> Source:
         """The upstream call that is asked for. Not made before the core enters it."""
         call = UpstreamRequest(
             "POST",
             origin.path.encode() + (b"?" + caller.query if caller.query else b""),
-            request_headers(caller.headers, key=self._settings.upstream_key),
+            headers_for_engine(self._settings, caller.headers),
             body,
             origin.trace_context,
         )
@@ -135,7 +143,9 @@ class Calls:
             # It cannot be had from its start any more. A call of its own can; but not under a name
             # that is taken.
             if asking.is_named:
-                raise ExpiredGeneration(f"the beginning of {running.id} is no longer held")
+                raise ExpiredGeneration(
+                    f"the beginning of {running.id} is no longer held", running.tenant
+                )
             return None
         return asking.key
 

@@ -15,14 +15,15 @@ from quart_trio.wrappers import TrioRequest
 
 from trioproxy.fanout import SourceFailed
 from trioproxy.telemetry import log_request
-from trioproxy.web.caller import Caller, caller_of_request
+from trioproxy.web.caller import NOBODY, Caller
 
 logger = logging.getLogger(__name__)
 
 
 class ProxyRequest(TrioRequest):
     """A request that owns what was acquired for it. Left when the response is out, or on the way
-    there. ``accepted_at`` is when its head had come, in trio's time; ``status`` and
+    there. ``accepted_at`` is when its head had come, in trio's time; ``caller`` is who asks, as
+    :mod:`trioproxy.web.door` found; ``status`` and
     ``generation_id`` are what it is answered with, None before and where there is none.
 
     A subscriber is entered as the plain context manager it is, and left synchronously, whatever
@@ -32,6 +33,7 @@ class ProxyRequest(TrioRequest):
 
     exit_stack: AsyncExitStack
     accepted_at: float
+    caller: Caller = NOBODY
     status: int | None = None
     generation_id: str | None = None
 
@@ -47,11 +49,6 @@ class ProxyRequest(TrioRequest):
     def header_pairs(self) -> list[tuple[bytes, bytes]]:
         """The headers as they came, names in lower case."""
         return list(self.scope["headers"])
-
-    @property
-    def caller(self) -> Caller:
-        """Who asks."""
-        return caller_of_request(self.header_pairs, self.scope["query_string"])
 
     @property
     def target(self) -> bytes:

@@ -27,7 +27,7 @@ class Cors:
 
     A browser sends some requests of any page without asking first, and opens any WebSocket: so who
     may not is not only kept from reading, but refused. Cookies are no credentials here, so none are
-    allowed. ``*`` stands for every origin.
+    allowed, nor is a password that the browser remembers. ``*`` stands for every origin.
     """
 
     def __init__(self, allowed: Collection[str]) -> None:
@@ -66,10 +66,13 @@ class Cors:
         """Raise :class:`~werkzeug.exceptions.Forbidden` for a page of an origin that is not allowed
         (for WebSockets: RFC 6455, section 10.2)."""
         origin = asking.headers.get("Origin")
-        if origin is None or self._allows(origin):
-            return
-        if _host_of(origin) != asking.headers.get("Host"):
+        if not (self.is_own_page(asking) or (origin is not None and self._allows(origin))):
             raise Forbidden(f"pages of {origin} may not do this: see --cors-origins")
+
+    def is_own_page(self, asking: Request | Websocket) -> bool:
+        """Whether a page of the proxy's own asks, or what is no page at all."""
+        origin = asking.headers.get("Origin")
+        return origin is None or _host_of(origin) == asking.headers.get("Host")
 
     def _allows(self, origin: str) -> bool:
         return "*" in self._allowed or origin in self._allowed

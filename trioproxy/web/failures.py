@@ -21,6 +21,7 @@ from trioproxy.fanout import (
     TranscriptFull,
     UnknownGeneration,
 )
+from trioproxy.gateway import Forbidden, Unauthorized
 from trioproxy.upstream import (
     UpstreamBroken,
     UpstreamNotStreaming,
@@ -43,6 +44,8 @@ class Mismatch(Exception):
 
 STATUSES: dict[type[Exception], tuple[int, str, str]] = {
     BadRequest: (400, "invalid_request_error", "bad_request"),
+    Unauthorized: (401, "authentication_error", "invalid_api_key"),
+    Forbidden: (403, "permission_error", "not_an_admin"),
     UnknownGeneration: (404, "invalid_request_error", "generation_not_found"),
     Mismatch: (409, "invalid_request_error", "generation_mismatch"),
     CursorAhead: (409, "invalid_request_error", "event_not_reached"),
@@ -130,6 +133,8 @@ async def respond_to_error(error: Exception) -> Response:  # noqa: ASYNC124 - or
     if failure.status == 500:
         logger.error("a request crashed", exc_info=error)
     response = _respond(failure)
+    if isinstance(error, Unauthorized):
+        response.headers["WWW-Authenticate"] = f'{error.scheme} realm="trioproxy"'
     if isinstance(error, MethodNotAllowed) and error.valid_methods:
         response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
     return response

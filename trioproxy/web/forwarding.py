@@ -11,14 +11,15 @@ from quart_trio.wrappers import TrioResponse as Response
 from werkzeug.routing import PathConverter
 
 from trioproxy.config import Settings
+from trioproxy.gateway import Forbidden
 from trioproxy.upstream import (
     Answer,
     Upstream,
     UpstreamRequest,
     answer_headers,
-    request_headers,
     trace_context,
 )
+from trioproxy.web.caller import headers_for_engine
 from trioproxy.web.connection import current_request
 from trioproxy.web.responses import copy_headers
 from trioproxy.wire import ROUTES, BadRequest
@@ -35,6 +36,16 @@ class ForwardedPath(PathConverter):
     regex = rf"(?!(?:{ANSWERED_HERE})\Z|v1/generations(?:/|\Z)|v1/ws\Z)(?:v1|api)/[^/].*?"
 
 
+_FOR_EVERY_TENANT = re.compile(
+    "(GET|HEAD) (v1/models(/[^/]+)*|api/(tags|version|ps))"
+    "|POST (v1/(embeddings|moderations|rerank|reranking|tokenize|detokenize|messages/count_tokens"
+    "|audio/(speech|transcriptions|translations)|images/generations)"
+    "|api/(show|embed|embeddings))"
+)
+"""Of the rest much is about what an engine keeps (files, batches, stored answers, the models
+themselves), and to it all tenants are one."""
+
+
 class Forward:
     """Whatever the proxy has no route for. The call belongs to the request and ends with it."""
 
@@ -47,10 +58,16 @@ class Forward:
         segments = path.split("/")
         if {".", ".."} & set(segments) or "" in segments[:-1]:
             raise BadRequest("the path must not contain empty, . or .. segments")
+        if not (
+            self._settings.gateway.is_open
+            or request.caller.is_admin
+            or _FOR_EVERY_TENANT.fullmatch(f"{request.method} {path}")
+        ):
+            raise Forbidden("what the engine keeps is everybody's: only an admin may ask for this")
         call = UpstreamRequest(
             request.method,
             request.target,
-            request_headers(request.header_pairs, key=self._settings.upstream_key),
+            headers_for_engine(self._settings, request.caller.headers),
             await request.read_body(),
             trace_context(request.header_pairs),
         )

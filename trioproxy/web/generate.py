@@ -71,7 +71,7 @@ class Generate:
         subscriber = request.exit_stack.enter_context(
             self._calls.join(caller, asking, body)
             if cursor is None
-            else self._calls.take_up(asking, cursor)
+            else self._calls.take_up(caller, asking, cursor)
         )
         return subscriber, subscriber.generation.origin is asking.origin
 

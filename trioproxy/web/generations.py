@@ -35,7 +35,7 @@ class Creation(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Generations:
-    """``/v1/generations`` and what lies below it. A tenant sees its own."""
+    """``/v1/generations`` and what lies below it. A tenant sees its own, an operator all."""
 
     def __init__(self, settings: Settings, calls: Calls, streams: Streams) -> None:
         self._settings = settings
@@ -44,7 +44,7 @@ class Generations:
 
     async def list(self) -> Response:
         """All that run, then all that are retained, each oldest first."""
-        generations = self._calls.all_of(current_request().caller.tenant)
+        generations = self._calls.all_of(current_request().caller)
         data = [describe(generation) for generation in generations]
         return json_response({"object": "list", "data": data})
 
@@ -109,7 +109,7 @@ class Generations:
         return response
 
     def _find(self, generation_id: str) -> Generation:
-        return self._calls.find(current_request().caller.tenant, generation_id)
+        return self._calls.find(current_request().caller, generation_id)
 
 
 def describe(generation: Generation) -> dict[str, object]:

@@ -127,7 +127,7 @@ class Session:
 
         def open_only() -> None:
             try:
-                generation = self._calls.find(self._caller.tenant, generation_id)
+                generation = self._calls.find(self._caller, generation_id)
                 self._only = self._subscribe(self._calls.read(generation, after=after, mode=mode))
                 self._only.answered.set()  # nobody has asked
             except REFUSALS as error:
@@ -223,7 +223,7 @@ class Session:
                 generation = subscription.subscriber.generation
                 return Answer(messages.started(generation, ref, is_new=is_new), subscription)
             case messages.Subscribe(generation=generation_id, after=after, mode=mode, ref=ref):
-                generation = self._calls.find(self._caller.tenant, generation_id)
+                generation = self._calls.find(self._caller, generation_id)
                 subscription = self._subscribe(self._calls.read(generation, after=after, mode=mode))
                 return Answer(messages.subscribed(generation, ref), subscription)
             case messages.Unsubscribe(generation=generation_id, ref=ref):
@@ -236,7 +236,7 @@ class Session:
                     raise Closing(CloseCode.DONE, "unsubscribed")
                 return Answer(messages.unsubscribed(generation_id, ref))
             case messages.Cancel(generation=generation_id, ref=ref):
-                generation = self._calls.find(self._caller.tenant, generation_id)
+                generation = self._calls.find(self._caller, generation_id)
                 generation.cancel("stopped")
                 return Answer(messages.cancelled(generation, ref))
             case messages.Ping(ref=ref):

@@ -11,7 +11,7 @@ from quart_trio.wrappers import TrioWebsocket
 
 from trioproxy.config import Settings
 from trioproxy.fanout import Hub
-from trioproxy.web.caller import Caller, caller_of_websocket
+from trioproxy.web.caller import NOBODY, Caller
 from trioproxy.web.calls import Calls
 from trioproxy.web.cors import Cors
 from trioproxy.web.session import Session
@@ -22,12 +22,9 @@ SUBPROTOCOL = "trioproxy.v1"
 
 
 class ProxyWebsocket(TrioWebsocket):
-    """A WebSocket that knows who is behind it."""
+    """A WebSocket that knows who is behind it, as :mod:`trioproxy.web.door` found."""
 
-    @property
-    def caller(self) -> Caller:
-        """Who asks."""
-        return caller_of_websocket(list(self.scope["headers"]))
+    caller: Caller = NOBODY
 
     @property
     def target(self) -> bytes:

@@ -14,6 +14,7 @@ from trioproxy.wire.call import (
     wants_background,
     with_stream,
 )
+from trioproxy.wire.credentials import CREDENTIALS
 from trioproxy.wire.dialect import Dialect, Failure, Usage, Verdict
 from trioproxy.wire.framing import NDJSON, SSE, Framing, Parser
 from trioproxy.wire.llamacpp import LLAMACPP_COMPLETION
@@ -32,6 +33,7 @@ from trioproxy.wire.tally import Tally
 
 __all__ = [
     "ANTHROPIC_MESSAGES",
+    "CREDENTIALS",
     "LLAMACPP_COMPLETION",
     "NDJSON",
     "OLLAMA_CHAT",

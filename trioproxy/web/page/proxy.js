@@ -24,6 +24,15 @@ export function useApiKey(key) {
   else sessionStorage.removeItem(KEY);
 }
 
+/** A page can send no headers with a WebSocket, so the key goes as a subprotocol: a token (RFC 9110). */
+export function protocols(key) {
+  return key ? ["trioproxy.v1", `trioproxy.key.${key}`] : ["trioproxy.v1"];
+}
+
+export function canBeAProtocol(key) {
+  return /^[!#$%&'*+.^_`|~0-9A-Za-z-]*$/.test(key);
+}
+
 /** The response, once its head is there. Throws a `Refusal` for one that is none of success. */
 export async function ask(path, { method = "GET", headers = {}, body, signal } = {}) {
   const key = apiKey();

@@ -4,7 +4,7 @@ import { Card } from "./card.js";
 import { announce, element, inNextFrame, setText } from "./dom.js";
 import { count, counted, shortId } from "./format.js";
 import { keep } from "./keeping.js";
-import { apiKey, askJson, generationPath, sleep, stop } from "./proxy.js";
+import { apiKey, askJson, canBeAProtocol, generationPath, sleep, stop } from "./proxy.js";
 import { isRunning, stateMark } from "./state.js";
 import { Viewer } from "./viewer.js";
 
@@ -221,7 +221,7 @@ export class Stage {
 
   #why() {
     const reasons = [];
-    if (!mayUseWebSocket()) reasons.push("A page can send no API key with a WebSocket.");
+    if (!mayUseWebSocket()) reasons.push("A page cannot send this API key with a WebSocket.");
     if (!this.#mayAddSse) {
       reasons.push(
         `${MOST_OVER_SSE} viewers over SSE at most: a browser has six connections over HTTP/1.1.`,
@@ -232,7 +232,7 @@ export class Stage {
 }
 
 function mayUseWebSocket() {
-  return apiKey() === "";
+  return canBeAProtocol(apiKey());
 }
 
 function isMultiplexed() {

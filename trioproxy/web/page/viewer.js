@@ -1,7 +1,7 @@
 // One reader of a generation. It comes back by itself where its connection breaks, after the last
 // event that it has seen, until it has been told the end or is told to leave.
 
-import { ask, generationPath, Refusal, sleep } from "./proxy.js";
+import { apiKey, ask, generationPath, protocols, Refusal, sleep } from "./proxy.js";
 import { readEvents } from "./sse.js";
 import { textOf } from "./dialects.js";
 
@@ -153,7 +153,7 @@ async function* overWebSocket({ generation, seq, isLive }, mayRead, signal) {
   const query = seq !== null ? `?after=${seq}` : isLive ? "?mode=live" : "";
   const url = new URL(`${generationPath(generation)}/ws${query}`, location.href);
   url.protocol = url.protocol.replace("http", "ws");
-  const socket = new WebSocket(url, "trioproxy.v1");
+  const socket = new WebSocket(url, protocols(apiKey()));
   const heard = [];
   let ring = () => null;
   const hear = (item) => {
