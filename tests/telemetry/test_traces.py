@@ -57,6 +57,18 @@ def described(span: ReadableSpan) -> dict[str, object]:
     return attributes
 
 
+async def trace(
+    collected: Collected, context: dict[str, str]
+) -> tuple[ReadableSpan, dict[str, str]]:
+    """The span of a call whose client sent this context, and the context that goes upstream."""
+    async with open_scene(listeners=[collected.traces]) as scene:
+        scene.asked = Asked(trace_context=dict(context))
+        with scene.join():
+            pass
+    (span,) = collected.spans
+    return span, scene.asked.trace_context
+
+
 async def test_a_span_tells_of_one_generation(
     collected: Collected, autojump_clock: MockClock
 ) -> None:
@@ -124,17 +136,13 @@ async def test_a_call_that_failed_is_an_error_and_one_that_was_left_is_none(
 async def test_it_is_a_part_of_the_clients_trace(
     collected: Collected, autojump_clock: MockClock
 ) -> None:
-    async with open_scene(listeners=[collected.traces]) as scene:
-        scene.asked = Asked(trace_context=dict(PARENT))
-        with scene.join():
-            pass
+    span, sent = await trace(collected, PARENT)
 
-    (span,) = collected.spans
     context = span.get_span_context()
     assert context is not None
     assert span.parent is not None
     assert (f"{span.parent.trace_id:032x}", f"{span.parent.span_id:016x}") == (TRACE, SPAN)
-    assert scene.asked.trace_context == {
+    assert sent == {
         "traceparent": f"00-{TRACE}-{context.span_id:016x}-01",
         "tracestate": "vendor=1",
     }
@@ -152,18 +160,13 @@ async def test_it_is_a_part_of_the_clients_trace(
 async def test_a_context_that_makes_no_sense_is_replaced_by_a_new_trace(
     context: dict[str, str], collected: Collected, autojump_clock: MockClock
 ) -> None:
-    async with open_scene(listeners=[collected.traces]) as scene:
-        scene.asked = Asked(trace_context=dict(context))
-        with scene.join():
-            pass
+    span, sent = await trace(collected, context)
 
-    (span,) = collected.spans
     told = span.get_span_context()
     assert told is not None
     assert span.parent is None
-    (sent,) = scene.asked.trace_context.items()
-    assert sent[0] == "traceparent"
-    assert sent[1].startswith(f"00-{told.trace_id:032x}-{told.span_id:016x}-")
+    assert sent.keys() == {"traceparent"}
+    assert sent["traceparent"].startswith(f"00-{told.trace_id:032x}-{told.span_id:016x}-")
 
 
 @pytest.mark.parametrize("is_traced", [False, True])

@@ -76,7 +76,7 @@ def load_settings(
         if values.get(name) is not None and values.get(needed) is None:
             raise ConfigError(f"{spellings[name]}: expected {needed} to be set as well")
     settings = Settings(**values, gateway=gateway)
-    if not (gateway.tenants or settings.insecure_open or is_loopback(settings.bind)):
+    if gateway.is_open and not (settings.insecure_open or is_loopback(settings.bind)):
         raise ConfigError(
             f"{spellings['bind']}: {settings.bind} can be reached by others, and anybody could use "
             "the engine: configure a [[tenant]], or say --insecure-open"

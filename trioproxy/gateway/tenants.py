@@ -33,10 +33,15 @@ class Forbidden(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """Whoever a key belongs to. ``is_admin`` says that it may see what operators see."""
+    """Whoever a key belongs to. ``is_admin`` says that it may see everybody's generations."""
 
     name: str
     is_admin: bool
+
+    @property
+    def is_operator(self) -> bool:
+        """Whether it may do what operators do: an admin, or anybody where nobody needs a key."""
+        return self.is_admin or self.name.startswith(DIGEST)
 
 
 class Tenants:

@@ -22,13 +22,15 @@ class Caller:
         headers: as they came, names in lower case.
         query: what goes upstream with a call: the query as it came, but for what spoke to the
             proxy.
-        is_admin: an operator, who sees everybody's.
+        is_admin: who sees everybody's.
+        is_operator: who may ask what concerns everybody; without tenants, anybody.
     """
 
     tenant: str
     headers: HeaderPairs
     query: bytes
     is_admin: bool = False
+    is_operator: bool = False
 
     def may_see(self, tenant: str) -> bool:
         """Whether what is this tenant's exists, to this one."""
@@ -54,7 +56,7 @@ NOBODY = Caller("", [], b"")
 def caller_of_request(tenant: Tenant, headers: HeaderPairs, query: bytes) -> Caller:
     """The caller of an HTTP request."""
     fields = [field for field in query.split(b"&") if not field.startswith(_RESUME_FIELD)]
-    return Caller(tenant.name, headers, b"&".join(fields), tenant.is_admin)
+    return Caller(tenant.name, headers, b"&".join(fields), tenant.is_admin, tenant.is_operator)
 
 
 def caller_of_websocket(tenant: Tenant, headers: HeaderPairs) -> Caller:
@@ -62,4 +64,4 @@ def caller_of_websocket(tenant: Tenant, headers: HeaderPairs) -> Caller:
     JSON."""
     kept = [pair for pair in headers if not pair[0].startswith(_HANDSHAKE)]
     headers = [*kept, (b"content-type", b"application/json")]
-    return Caller(tenant.name, headers, b"", tenant.is_admin)
+    return Caller(tenant.name, headers, b"", tenant.is_admin, tenant.is_operator)
