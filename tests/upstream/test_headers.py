@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from trioproxy.upstream import answer_headers, request_headers, trace_context
-from trioproxy.upstream.headers import OWN_HEADERS
+from trioproxy.upstream import answer_headers, trace_context
+from trioproxy.upstream.headers import OWN_HEADERS, request_headers
 
 Pairs = list[tuple[bytes, bytes]]
 

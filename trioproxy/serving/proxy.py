@@ -90,6 +90,9 @@ async def open_proxy(
     """
     upstream = Upstream(
         upstream_url,
+        key=settings.upstream_key,
+        # Where there are tenants, their keys are for this proxy only.
+        forward_credentials=settings.gateway.is_open,
         timeouts=Timeouts(
             connect=settings.connect_timeout,
             first_token=settings.first_token_timeout,

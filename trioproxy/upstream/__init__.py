@@ -1,10 +1,10 @@
 """The engine's side: one HTTP call per generation, as a source of events.
 
-A request goes through here in one line: :class:`UpstreamRequest` (what to send, already cleaned of
-what must not travel) -> :func:`~trioproxy.upstream.call.open_call` (one exchange, over a connection
-of :mod:`trioproxy.upstream.transport`) -> a source (:meth:`Upstream.stream`,
-:meth:`Upstream.whole`) that the core enters, or :meth:`Upstream.forward` for what is passed through
-as it is.
+A request goes through here in one line: :class:`UpstreamRequest` (what is asked) ->
+:class:`Upstream` (which leaves out what must not travel) ->
+:func:`~trioproxy.upstream.call.open_call` (one exchange, over a connection of
+:mod:`trioproxy.upstream.transport`) -> a source (:meth:`Upstream.stream`, :meth:`Upstream.whole`)
+that the core enters, or :meth:`Upstream.forward` for what is passed through as it is.
 """
 
 from trioproxy.upstream.call import Answer
@@ -15,7 +15,7 @@ from trioproxy.upstream.errors import (
     UpstreamSilent,
     UpstreamUnreachable,
 )
-from trioproxy.upstream.headers import answer_headers, request_headers, trace_context
+from trioproxy.upstream.headers import answer_headers, trace_context
 from trioproxy.upstream.request import Head, HeaderPairs, UpstreamRequest
 from trioproxy.upstream.upstream import Timeouts, Upstream
 
@@ -32,6 +32,5 @@ __all__ = [
     "UpstreamSilent",
     "UpstreamUnreachable",
     "answer_headers",
-    "request_headers",
     "trace_context",
 ]

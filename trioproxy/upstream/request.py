@@ -12,8 +12,9 @@ HeaderPairs = list[tuple[bytes, bytes]]
 @dataclass(frozen=True, slots=True)
 class UpstreamRequest:
     """A request to make. ``target`` is path and query as they go on the wire, without the
-    upstream's own prefix; ``trace_context`` goes with the headers, as it is when the call is
-    made: whoever traces it may change that until then."""
+    upstream's own prefix; ``headers`` are the client's, of which some travel on;
+    ``trace_context`` goes with them, as it is when the call is made: whoever traces it may change
+    that until then."""
 
     method: str
     target: bytes

@@ -12,7 +12,7 @@ from contextlib import (
     contextmanager,
     suppress,
 )
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import httpx
 import trio
@@ -26,6 +26,7 @@ from trioproxy.upstream.errors import (
     UpstreamSilent,
 )
 from trioproxy.upstream.feed import EventFeed, WholeFeed
+from trioproxy.upstream.headers import request_headers
 from trioproxy.upstream.proxied import environment_names_proxy, open_proxied_call
 from trioproxy.upstream.request import UpstreamRequest
 from trioproxy.upstream.transport import IDLE_SECONDS, TrioTransport
@@ -49,12 +50,18 @@ class Timeouts:
 
 class Upstream:
     """One engine's endpoint. ``open_calls`` counts the calls that hold, or are getting, a
-    connection; no more than ``max_connections`` are open at a time, and calls beyond wait."""
+    connection; no more than ``max_connections`` are open at a time, and calls beyond wait.
+
+    ``key`` is sent in place of the client's credentials, which go on without one only where
+    ``forward_credentials`` says so.
+    """
 
     def __init__(
         self,
         url: str,
         *,
+        key: str | None = None,
+        forward_credentials: bool = True,
         timeouts: Timeouts | None = None,
         max_event_bytes: int = 1024 * 1024,
         trust_env: bool = False,
@@ -65,6 +72,8 @@ class Upstream:
         self.timeouts = timeouts or Timeouts()
         self.max_event_bytes = max_event_bytes
         self.open_calls = 0
+        self._key = key
+        self._forward_credentials = forward_credentials
         self._trust_env = trust_env
         self._base_url = httpx.URL(url)
         # One context for all calls: loading the certificate store costs more than a call does.
@@ -144,6 +153,10 @@ class Upstream:
 
     def _open_call(self, request: UpstreamRequest) -> AbstractAsyncContextManager[Answer]:
         patience = self.timeouts.connect
+        headers = request_headers(
+            request.headers, key=self._key, forward_credentials=self._forward_credentials
+        )
+        request = replace(request, headers=headers)
         if self._trust_env and environment_names_proxy(self._base_url):
             return open_proxied_call(
                 self._base_url, request, ssl_context=self._ssl_context, connect_timeout=patience

@@ -83,7 +83,7 @@ def create_app(
             answer = partial(generate.answer, dialect)
             app.add_url_rule(path, dialect.name, answer, methods=["POST"])
 
-    forward = Forward(settings, upstream)
+    forward = Forward(upstream)
     app.url_map.converters["forwarded"] = ForwardedPath
     app.add_url_rule("/<forwarded:path>", "forward", forward.answer, methods=METHODS)
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trioproxy.config import Settings
 from trioproxy.gateway import Tenant
-from trioproxy.upstream import HeaderPairs, request_headers
+from trioproxy.upstream import HeaderPairs
 
 RESUME_PARAMETER = "last_event_id"
 _RESUME_FIELD = f"{RESUME_PARAMETER}=".encode()
@@ -39,14 +38,6 @@ class Caller:
     def header(self, name: bytes) -> bytes:
         """The values of the header of this name (in lower case), b"" without any."""
         return b", ".join(value for key, value in self.headers if key == name)
-
-
-def headers_for_engine(settings: Settings, headers: HeaderPairs) -> HeaderPairs:
-    """The headers of a request as they go upstream. Where there are tenants, their keys are for
-    this proxy only."""
-    return request_headers(
-        headers, key=settings.upstream_key, forward_credentials=settings.gateway.is_open
-    )
 
 
 NOBODY = Caller("", [], b"")

@@ -17,7 +17,7 @@ from trioproxy.fanout import (
 )
 from trioproxy.upstream import Upstream, UpstreamRequest
 from trioproxy.web.asking import Asking, Cursor, Origin
-from trioproxy.web.caller import Caller, headers_for_engine
+from trioproxy.web.caller import Caller
 from trioproxy.web.failures import Mismatch
 
 
@@ -120,7 +120,7 @@ class Calls:
         call = UpstreamRequest(
             "POST",
             origin.path.encode() + (b"?" + caller.query if caller.query else b""),
-            headers_for_engine(self._settings, caller.headers),
+            caller.headers,
             body,
             origin.trace_context,
         )

@@ -10,7 +10,6 @@ from quart.wrappers.response import ResponseBody
 from quart_trio.wrappers import TrioResponse as Response
 from werkzeug.routing import PathConverter
 
-from trioproxy.config import Settings
 from trioproxy.gateway import Forbidden
 from trioproxy.upstream import (
     Answer,
@@ -19,7 +18,6 @@ from trioproxy.upstream import (
     answer_headers,
     trace_context,
 )
-from trioproxy.web.caller import headers_for_engine
 from trioproxy.web.connection import current_request
 from trioproxy.web.responses import copy_headers
 from trioproxy.wire import ROUTES, BadRequest
@@ -49,8 +47,7 @@ themselves), and to it all tenants are one."""
 class Forward:
     """Whatever the proxy has no route for. The call belongs to the request and ends with it."""
 
-    def __init__(self, settings: Settings, upstream: Upstream) -> None:
-        self._settings = settings
+    def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream
 
     async def answer(self, path: str) -> Response:
@@ -64,7 +61,7 @@ class Forward:
         call = UpstreamRequest(
             request.method,
             request.target,
-            headers_for_engine(self._settings, request.caller.headers),
+            request.caller.headers,
             await request.read_body(),
             trace_context(request.header_pairs),
         )
