@@ -350,7 +350,7 @@ class World:
         assert [
             len(ended.subscribers) for ended in self.proxy.hub.retained if ended.subscribers
         ] == []
-        assert self.proxy.upstream.open_calls == 0
+        assert self.proxy.roster.open_calls == 0
 
     def _check_sharing(self, viewer: Viewer) -> None:
         if viewer.cache is not None:

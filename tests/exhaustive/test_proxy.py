@@ -74,13 +74,13 @@ async def perform(play: Play, blow: Blow, trial: Trial) -> None:
 
 def check_nothing_is_held(scene: Scene) -> None:
     """Laws 3 and 7: nobody is here any more, so nothing runs and nothing is open."""
-    hub, upstream, server = scene.proxy.hub, scene.proxy.upstream, scene.proxy.server
+    hub, roster, server = scene.proxy.hub, scene.proxy.roster, scene.proxy.server
     assert list(hub.running) == []
     for generation in hub.retained:
         assert generation.outcome is not None
         assert generation.subscribers == set()
         assert generation.waiting == set()
-    assert upstream.open_calls == 0
+    assert roster.open_calls == 0
     assert server.connections == set()
     assert list(scene.network.open_endpoints) == []
 

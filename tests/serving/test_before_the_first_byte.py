@@ -21,7 +21,7 @@ from trioproxy.config import Settings
 from trioproxy.fanout import Hub, cancelled, open_hub
 from trioproxy.simulator import EngineSettings, SimulatedEngine, open_engine
 from trioproxy.testing import TaskCensus
-from trioproxy.upstream import Upstream
+from trioproxy.upstream import Roster, Upstream, open_roster
 from trioproxy.web.app import ProxyApp
 
 CLIENTS = 300
@@ -58,14 +58,14 @@ def enough_descriptors() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-async def assert_nothing_is_left(hub: Hub, upstream: Upstream, engine: SimulatedEngine) -> None:
+async def assert_nothing_is_left(hub: Hub, roster: Roster, engine: SimulatedEngine) -> None:
     with trio.fail_after(5):
         await engine.wait_until(lambda stats: stats.aborted == CLIENTS)
         await hub.wait_idle()
     assert (engine.stats.calls, engine.stats.active) == (CLIENTS, 0)
     assert [reader for ended in hub.retained for reader in ended.subscribers] == []
     assert {ended.outcome for ended in hub.retained} == {cancelled("abandoned")}
-    assert upstream.open_calls == 0
+    assert roster.open_calls == 0
 
 
 async def test_clients_that_close_as_soon_as_the_head_has_come_leave_nothing() -> None:
@@ -79,7 +79,7 @@ async def test_clients_that_close_as_soon_as_the_head_has_come_leave_nothing() -
                 for _ in range(CLIENTS):
                     clients.start_soon(leave_at_the_head)
 
-            await assert_nothing_is_left(proxy.hub, proxy.upstream, engine)
+            await assert_nothing_is_left(proxy.hub, proxy.roster, engine)
             await census.settled()
 
 
@@ -103,7 +103,7 @@ async def test_clients_that_close_as_soon_as_they_have_asked_leave_nothing() -> 
         assert [reader for ended in proxy.hub.retained for reader in ended.subscribers] == []
         assert (engine.stats.active, engine.stats.aborted) == (0, engine.stats.calls)
         assert 0 < engine.stats.calls < CLIENTS, "all left in the same phase"
-        assert proxy.upstream.open_calls == 0
+        assert proxy.roster.open_calls == 0
 
 
 # -- the same without sockets: the cancellation comes in the very step -----------------------------
@@ -133,16 +133,19 @@ async def test_requests_that_are_cancelled_in_the_step_of_the_head_leave_nothing
             await ask(app, request.cancel)
         assert request.cancelled_caught
 
-    async with open_engine(settings=SILENT) as engine, open_hub() as hub:
-        upstream = Upstream(engine.url)
-        app = make_app(Settings(), hub, upstream)
+    async with (
+        open_engine(settings=SILENT) as engine,
+        open_roster(Settings(), upstream_url=engine.url) as roster,
+        open_hub() as hub,
+    ):
+        app = make_app(Settings(), hub, roster)
         await wait_all_tasks_blocked()
         with TaskCensus() as census:
             async with trio.open_nursery() as clients:
                 for _ in range(CLIENTS):
                     clients.start_soon(leave_at_the_head)
 
-            await assert_nothing_is_left(hub, upstream, engine)
+            await assert_nothing_is_left(hub, roster, engine)
             await census.settled()
 
 
@@ -154,8 +157,12 @@ async def test_request_that_is_cancelled_at_any_step_leaves_nothing(
 
     source = ScriptedSource()
     monkeypatch.setattr(Upstream, "stream", stream)
-    async with open_hub() as hub:
-        app = make_app(Settings(), hub, Upstream("http://unused"))
+    async with (
+        open_roster(Settings(), upstream_url="http://unused") as roster,
+        open_hub() as hub,
+    ):
+        app = make_app(Settings(), hub, roster)
+        await wait_all_tasks_blocked()
         steps, reached = 0, True
         while reached:
             steps += 1

@@ -26,7 +26,7 @@ from trioproxy.serving.listening import listen
 from trioproxy.serving.server import open_server
 from trioproxy.simulator import EngineSettings, open_engine
 from trioproxy.testing import TaskCensus
-from trioproxy.upstream import Upstream
+from trioproxy.upstream import Upstream, open_roster
 
 TOKENS = [b'{"choices":[{"text":"%d"}]}' % number for number in range(500)]
 BURST = b"".join(b"data: %s\n\n" % token for token in [*TOKENS, b"[DONE]"])
@@ -67,9 +67,10 @@ async def test_stream_outlives_the_frameworks_response_timeout(
 ) -> None:
     async with (
         open_engine(settings=EngineSettings(rate=50, tokens=20, ttft=0)) as engine,
+        open_roster(Settings(), upstream_url=engine.url) as roster,
         open_hub() as hub,
     ):
-        app = make_app(Settings(), hub, Upstream(engine.url))
+        app = make_app(Settings(), hub, roster)
         assert app.config["RESPONSE_TIMEOUT"] is None
         app.config["RESPONSE_TIMEOUT"] = response_timeout
         config = Config()
@@ -108,7 +109,7 @@ async def test_head_on_a_route_for_tokens_starts_no_call() -> None:
         assert (await client.response_head(within=1)).status == 405
         assert await client.body(within=1) == b""
         assert engine.stats.calls == 0
-        assert proxy.upstream.open_calls == 0
+        assert proxy.roster.open_calls == 0
 
 
 @pytest.mark.parametrize("headers", [{}, ENDLESS | {"x-sim-fail": "before"}])

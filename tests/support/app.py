@@ -7,17 +7,17 @@ from quart_trio import QuartTrio
 from trioproxy.config import Settings
 from trioproxy.fanout import Hub
 from trioproxy.telemetry import Metrics
-from trioproxy.upstream import Upstream
+from trioproxy.upstream import Roster
 from trioproxy.web import Metronome, create_app
 
 
-def make_app(settings: Settings, hub: Hub, upstream: Upstream) -> QuartTrio:
-    """It serves ``hub`` over ``upstream``. No heartbeats, and no connections that it knows of."""
+def make_app(settings: Settings, hub: Hub, roster: Roster) -> QuartTrio:
+    """It serves ``hub`` over ``roster``. No heartbeats, and no connections that it knows of."""
     return create_app(
         settings,
         hub=hub,
         board_hub=hub,
-        upstream=upstream,
+        roster=roster,
         metronome=Metronome(settings.heartbeat),
         metrics=Metrics(),
         count_connections=lambda: 0,

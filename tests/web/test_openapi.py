@@ -16,7 +16,7 @@ from tests.web.service import NOBODY_THERE, open_simulated
 from trioproxy import __version__
 from trioproxy.config import Settings
 from trioproxy.fanout import open_hub
-from trioproxy.upstream import Upstream
+from trioproxy.upstream import open_roster
 from trioproxy.wire import ROUTES
 
 IN_NO_DOCUMENT = {
@@ -86,9 +86,9 @@ async def test_the_document_is_of_this_version() -> None:
 
 
 async def test_every_route_is_in_the_document_and_everything_in_it_is_a_route() -> None:
-    async with open_hub() as hub:
-        upstream = Upstream(NOBODY_THERE)
-        app = make_app(Settings(debug=True), hub, upstream)
+    settings = Settings(debug=True)
+    async with open_hub() as hub, open_roster(settings, upstream_url=NOBODY_THERE) as roster:
+        app = make_app(settings, hub, roster)
     routes = {
         (re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), method)
         for rule in app.url_map.iter_rules()

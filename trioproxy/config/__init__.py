@@ -11,12 +11,14 @@ wins over the environment, the environment over the file, the file over the defa
 that is given is checked, also one that another overrides, and an error names the setting as its
 author wrote it.
 
-What is a list is in the file alone: `[[tenant]]` (see `Gateway`).
+What is a list is in the file alone: `[[upstream]]`, `[[route]]`, `[[tenant]]` (see `Gateway`).
 """
 
 from trioproxy.config.describing import describe_settings
-from trioproxy.config.gateway import HASHED, NAME_EXPECTED, Gateway, Name, TenantEntry
+from trioproxy.config.gateway import Gateway, TenantEntry
 from trioproxy.config.loading import ConfigError, load_settings
+from trioproxy.config.naming import HASHED, NAME_EXPECTED, Name
+from trioproxy.config.routing import RouteEntry, TargetEntry, UpstreamEntry
 from trioproxy.config.settings import SETTINGS, Coalesce, Setting, Settings, parse_address
 
 __all__ = [
@@ -27,9 +29,12 @@ __all__ = [
     "ConfigError",
     "Gateway",
     "Name",
+    "RouteEntry",
     "Setting",
     "Settings",
+    "TargetEntry",
     "TenantEntry",
+    "UpstreamEntry",
     "describe_settings",
     "load_settings",
     "parse_address",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
 
 import msgspec
 
@@ -27,15 +27,31 @@ def _lines(settings: Settings) -> Iterator[str]:
             else:
                 yield f"{setting.key} = {_toml('***' if setting.form.secret else value)}"
         yield ""
+    for upstream in settings.gateway.upstreams:
+        yield from _table("upstream", upstream.shown)
+    for route in settings.gateway.routes:
+        yield from _table("route", msgspec.structs.asdict(route))
     for tenant in settings.gateway.tenants:
-        yield "[[tenant]]"
-        for name, value in msgspec.structs.asdict(tenant).items():
-            yield f"{name} = {_toml(value)}"
-        yield ""
+        yield from _table("tenant", msgspec.structs.asdict(tenant))
+
+
+def _table(name: str, fields: Mapping[str, object]) -> Iterator[str]:
+    yield f"[[{name}]]"
+    for key, value in fields.items():
+        yield f"{key} = {_toml(value)}"
+    yield ""
 
 
 def _toml(value: Any) -> str:
-    """A plain value. JSON's are TOML's too, but for what is no number."""
+    """A value as TOML. JSON's strings are TOML's too."""
     if isinstance(value, float):
         return repr(value)
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(_toml, cast("tuple[object, ...]", value))) + "]"
+    if isinstance(value, msgspec.Struct):
+        value = msgspec.structs.asdict(value)
+    if isinstance(value, Mapping):
+        fields = cast("Mapping[str, object]", value).items()
+        told = [f"{_toml(key)} = {_toml(each)}" for key, each in fields if each is not None]
+        return "{ " + ", ".join(told) + " }"
     return msgspec.json.encode(value).decode()

@@ -1,4 +1,4 @@
-"""What the gateway is told in tables of the file: who may call."""
+"""What the gateway is told in tables of the file: who may call, and which engine answers."""
 
 from __future__ import annotations
 
@@ -7,14 +7,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-HASHED = "sha256:"
-"""How the hash of a key begins in the file."""
-
-KEY_HASH = rf"^{HASHED}[0-9a-f]{{64}}\Z"
-
-NAME_EXPECTED = "up to 64 letters, digits, dots, dashes and underscores"
-
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
+from trioproxy.config.naming import KeyHash, Name
+from trioproxy.config.routing import RouteEntry, UpstreamEntry
 
 
 class TenantEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -22,14 +16,17 @@ class TenantEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     see (metrics, the census, everybody's generations)."""
 
     name: Name
-    keys: Annotated[tuple[Annotated[str, Meta(pattern=KEY_HASH)], ...], Meta(min_length=1)]
+    keys: Annotated[tuple[KeyHash, ...], Meta(min_length=1)]
     admin: bool = False
 
 
 class Gateway(msgspec.Struct, frozen=True, kw_only=True):
-    """The tables. Without tenants, whoever reaches the proxy may use it."""
+    """The tables. Without tenants, whoever reaches the proxy may use it; without upstreams, the one
+    that `[server]` names answers for all models."""
 
     tenants: tuple[TenantEntry, ...] = ()
+    upstreams: tuple[UpstreamEntry, ...] = ()
+    routes: tuple[RouteEntry, ...] = ()
 
     @property
     def is_open(self) -> bool:

@@ -9,7 +9,9 @@ from typing import Any, NamedTuple, cast
 
 import msgspec
 
-from trioproxy.config.gateway import NAME_EXPECTED, Gateway
+from trioproxy.config.checking import Mistake, check_gateway
+from trioproxy.config.gateway import Gateway
+from trioproxy.config.naming import EXPECTED
 from trioproxy.config.settings import (
     PREFIX,
     SETTINGS,
@@ -33,7 +35,7 @@ _TABLES = {
 }
 """The tables of a file, and what may stand in each."""
 
-_LISTS = {"tenant": "tenants"}
+_LISTS = {"upstream": "upstreams", "route": "routes", "tenant": "tenants"}
 """Tables of which there may be many, and the fields of `Gateway` that they fill."""
 
 
@@ -68,13 +70,16 @@ def load_settings(
             )
         file = Path(environ[_CONFIG_VARIABLE])
     tables = {} if file is None else _parse_toml(file)
-    gateway = _read_gateway(file, {name: tables.pop(name) for name in _LISTS if name in tables})
+    lists = {name: tables.pop(name) for name in _LISTS if name in tables}
+    gateway = _read_gateway(file, lists, environ)
     given = [*_from_file(file, tables), *_from_environ(environ), *_from_flags(flags)]
     values = {each.setting.name: _read_value(each) for each in given}
     spellings = {each.setting.name: each.spelling for each in given}
     for name, needed in _NEEDS.items():
         if values.get(name) is not None and values.get(needed) is None:
             raise ConfigError(f"{spellings[name]}: expected {needed} to be set as well")
+    if gateway.upstreams and values.get("upstream") is not None:
+        raise ConfigError(f"{spellings['upstream']}: expected no [[upstream]] beside it")
     settings = Settings(**values, gateway=gateway)
     if gateway.is_open and not (settings.insecure_open or is_loopback(settings.bind)):
         raise ConfigError(
@@ -84,32 +89,27 @@ def load_settings(
     return settings
 
 
-def _read_gateway(file: Path | None, tables: Mapping[str, object]) -> Gateway:
+def _read_gateway(
+    file: Path | None, tables: Mapping[str, object], environ: Mapping[str, str]
+) -> Gateway:
     entries = {_LISTS[name]: value for name, value in tables.items()}
     try:
-        gateway = msgspec.convert(entries, Gateway)
+        return check_gateway(msgspec.convert(entries, Gateway), environ)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{file}: {_told(error)}") from None
-    names, keys = set[str](), set[str]()
-    for tenant in gateway.tenants:
-        if tenant.name in names:
-            raise ConfigError(f"{file}: tenant: there are two of the name {tenant.name!r}")
-        if keys & {*tenant.keys}:
-            raise ConfigError(f"{file}: tenant: a key of {tenant.name!r} is another's too")
-        names.add(tenant.name)
-        keys.update(tenant.keys)
-    return gateway
+    except Mistake as error:
+        raise ConfigError(f"{file}: {error}") from None
 
 
 def _told(error: msgspec.ValidationError) -> str:
     """What msgspec says, as "tenant[0].name: what is wrong"."""
-    message, _, path = str(error).partition(" - at `$.")
+    message, _, where = str(error).partition(" - at ")
+    path = where.removeprefix("`key` in ").removeprefix("`$.")  # a key of a table within it
     lists = {field: name for name, field in _LISTS.items()}
     place = re.sub(r"^\w+", lambda found: lists.get(found[0], found[0]), path.rstrip("`"))
-    if "matching regex" in message:
-        is_key = ".keys[" in place
-        told = "the hash of a key, as `trioproxy make-key` prints it" if is_key else NAME_EXPECTED
-        message = f"expected {told}"
+    expected = [told for pattern, told in EXPECTED.items() if repr(pattern) in message]
+    if expected:
+        message = f"expected {expected[0]}"
     elif place in _LISTS:
         message = f"expected one table or more, as in [[{place}]]"
     return f"{place}: {message[:1].lower()}{message[1:]}".replace("\n", " ")

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from trioproxy.config.gateway import Gateway
+from trioproxy.config.naming import KEY_EXPECTED, Key
 
 PREFIX = "TRIOPROXY_"
 
@@ -40,7 +41,8 @@ def is_loopback(address: str) -> bool:
         return False  # a name, of whatever
 
 
-def _parse_url(text: str) -> str:
+def parse_url(text: str) -> str:
+    """Check the URL of an engine and return it without a / at its end. Raises `ValueError`."""
     # urlsplit drops tabs and newlines in silence, so they are looked for before it.
     if not text.isprintable() or re.search(r"[\s?#]", text):
         raise ValueError(text)
@@ -88,11 +90,11 @@ _SIZE = Form("SIZE", "a size >= 1 byte, such as 65536, 512kB or 16MiB", _parse_s
 _COUNT = Form("NUMBER", "a whole number >= 1")
 _SWITCH = Form("BOOLEAN", "true or false")
 _ADDRESS = Form("HOST:PORT", "an address such as 127.0.0.1:9010", parse_address)
-_URL = Form("URL", "an http(s) URL with a host, and no user, query or fragment", _parse_url)
+URL = Form("URL", "an http(s) URL with a host, and no user, query or fragment", parse_url)
 _ORIGINS = Form(
     "ORIGINS", "origins such as https://app.example, separated by commas, or *", _parse_origins
 )
-_KEY = Form("KEY", "visible ASCII characters without a space", secret=True)
+_KEY = Form("KEY", KEY_EXPECTED, secret=True)
 _PATH = Form("FILE", "a file name")
 
 # inf switches a limit or a delay off. What keeps a generation in memory must end some day.
@@ -104,8 +106,6 @@ _Stay = Annotated[float, Meta(ge=0, le=sys.float_info.max, extra={"form": _STAY}
 _Size = Annotated[int, Meta(ge=1, extra={"form": _SIZE})]
 _Count = Annotated[int, Meta(ge=1, extra={"form": _COUNT})]
 _Path = Annotated[Annotated[str, Meta(min_length=1)] | None, Meta(extra={"form": _PATH})]
-# A key becomes a header's value: the newline that ends a file would break the request.
-_Key = Annotated[str, Meta(pattern=r"^[!-~]+\Z")]
 _Switch = Annotated[bool, Meta(extra={"form": _SWITCH})]
 
 
@@ -129,11 +129,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         str | None,
         Meta(
             description="The engine to call; a path is a prefix. Without it, a simulated engine.",
-            extra={"form": _URL},
+            extra={"form": URL},
         ),
     ] = None
     upstream_key: Annotated[
-        _Key | None,
+        Key | None,
         Meta(
             description="API key sent upstream in place of the client's credentials, in the form "
             "that they have. A command line can be read by others: prefer the environment.",
@@ -248,6 +248,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         ),
     ] = False
     gateway: Gateway = Gateway()
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether no engine is named, so that a simulated one answers."""
+        return self.upstream is None and not self.gateway.upstreams
 
     @property
     def allowed_origins(self) -> frozenset[str]:

@@ -17,7 +17,7 @@ from trioproxy.fanout import Hub, Limits, open_hub
 from trioproxy.serving.listening import Listen, listen
 from trioproxy.serving.server import Server, open_server
 from trioproxy.telemetry import GenerationLog, Listener, Telemetry, measure_lag
-from trioproxy.upstream import Timeouts, Upstream
+from trioproxy.upstream import Roster, open_roster
 from trioproxy.web import BOARD_LIMITS, create_app, open_metronome
 
 FAREWELL_SECONDS = 1.0
@@ -41,12 +41,12 @@ class Proxy:
     """A proxy that listens. ``binds`` are its URLs."""
 
     def __init__(
-        self, settings: Settings, hub: Hub, board_hub: Hub, upstream: Upstream, server: Server
+        self, settings: Settings, hub: Hub, board_hub: Hub, roster: Roster, server: Server
     ) -> None:
         self.settings = settings
         self.hub = hub
         self._board_hub = board_hub
-        self.upstream = upstream
+        self.roster = roster
         self.server = server
 
     @property
@@ -76,7 +76,7 @@ class Proxy:
 async def open_proxy(
     settings: Settings,
     *,
-    upstream_url: str,
+    upstream_url: str | None = None,
     listen_on: Listen | None = None,
     telemetry: Telemetry | None = None,
 ) -> AsyncGenerator[Proxy]:
@@ -88,20 +88,6 @@ async def open_proxy(
     Raises :exc:`OSError`, in a group as all that leaves a nursery, where the address cannot be
     bound.
     """
-    upstream = Upstream(
-        upstream_url,
-        key=settings.upstream_key,
-        # Where there are tenants, their keys are for this proxy only.
-        forward_credentials=settings.gateway.is_open,
-        timeouts=Timeouts(
-            connect=settings.connect_timeout,
-            first_token=settings.first_token_timeout,
-            inter_token=settings.inter_token_timeout,
-        ),
-        max_event_bytes=settings.max_event,
-        trust_env=settings.trust_env,
-        idle_seconds=settings.upstream_keep_alive,
-    )
     telemetry = telemetry or Telemetry()
     limits = Limits(
         max_transcript_bytes=settings.max_transcript,
@@ -112,7 +98,7 @@ async def open_proxy(
         max_lag=settings.max_lag,
     )
     async with (
-        upstream.keep_alive(),
+        open_roster(settings, upstream_url=upstream_url) as roster,
         open_hub(limits, watch=telemetry.watch) as hub,
         open_hub(BOARD_LIMITS) as board_hub,
         open_metronome(settings.heartbeat) as metronome,
@@ -121,7 +107,7 @@ async def open_proxy(
             settings,
             hub=hub,
             board_hub=board_hub,
-            upstream=upstream,
+            roster=roster,
             metronome=metronome,
             metrics=telemetry.metrics,
             count_connections=lambda: len(server.connections),
@@ -129,13 +115,13 @@ async def open_proxy(
         config = _server_config(settings)
         listen_on = listen_on or partial(listen, config, write_timeout=settings.write_timeout)
         async with open_server(app, config, listen_on) as server:
-            yield Proxy(settings, hub, board_hub, upstream, server)
+            yield Proxy(settings, hub, board_hub, roster, server)
 
 
 async def serve(
     settings: Settings,
     *,
-    upstream_url: str,
+    upstream_url: str | None = None,
     on_listening: Callable[[list[str]], None] | None = None,
     listeners: Sequence[Listener] = (),
 ) -> None:

@@ -6,11 +6,31 @@ from trioproxy.fanout import SourceFailed
 from trioproxy.upstream.request import HeaderPairs
 
 
+class UnknownModel(Exception):
+    """No route is for the model that was asked for."""
+
+
 class UpstreamUnreachable(SourceFailed):
     """No connection, no TLS, or none in time: the request was never sent."""
 
     def __init__(self, message: str) -> None:
         super().__init__("unreachable", message)
+
+
+class UpstreamUnavailable(SourceFailed):
+    """None of those that could answer may be called now: they have failed too often, or say that
+    they are not well. In ``retry_after`` seconds one may be."""
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__("unavailable", message)
+        self.retry_after = retry_after
+
+
+class UpstreamBusy(SourceFailed):
+    """It has as many calls as it may have, and as many wait as may: none was made."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("busy", message)
 
 
 class UpstreamSilent(SourceFailed):
@@ -47,3 +67,12 @@ class UpstreamRefused(SourceFailed):
         self.headers = headers
         self.body = body
         self.held_bytes = len(body)
+
+    @property
+    def retry_after(self) -> float:
+        """The seconds for which the upstream asks to be left alone; 0 if it does not say (RFC 9110,
+        section 10.2.3; of a date nothing is made)."""
+        for name, value in self.headers:
+            if name == b"retry-after" and value.isdigit() and len(value) < 10:
+                return float(value)
+        return 0.0

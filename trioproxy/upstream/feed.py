@@ -52,6 +52,18 @@ class EventFeed:
         self._inter_token_timeout = inter_token_timeout
         self._latest = -math.inf
         self._ended = False
+        self._ahead: Sequence[Arrival] = ()
+
+    async def begin(self) -> None:
+        """Wait until the first events have come; they are read behind this as any.
+
+        Raises :class:`UpstreamBroken`, also where there are none. If cancelled, the answer is of no
+        further use.
+        """
+        try:
+            self._ahead = await self.__anext__()
+        except StopAsyncIteration:
+            raise UpstreamBroken("the upstream's stream ended before its first event") from None
 
     def __aiter__(self) -> AsyncIterator[Sequence[Arrival]]:
         return self
@@ -61,6 +73,9 @@ class EventFeed:
 
         Raises :class:`UpstreamBroken`. If cancelled, the answer is of no further use.
         """
+        if self._ahead:
+            ahead, self._ahead = self._ahead, ()
+            return ahead
         while not self._ended:
             chunk = await self._answer.receive()
             try:

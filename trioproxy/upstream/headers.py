@@ -64,19 +64,22 @@ def request_headers(
     *,
     key: str | None = None,
     forward_credentials: bool,
+    added: HeaderPairs | None = None,
 ) -> HeaderPairs:
     """The headers to send upstream, names in lower case. ``key`` takes the place of the client's
     credentials, in the form in which the API of the request has them; where those were meant for
-    this proxy, they are not forwarded in any case."""
-    headers = list(headers)
+    this proxy, they are not forwarded in any case. Those ``added`` take the place of the client's
+    of the same names."""
+    headers, added = list(headers), added or []
     dropped = NOT_REQUESTED | OWN_HEADERS | TRACE_HEADERS
     if key is not None or not forward_credentials:
         dropped |= CREDENTIALS
+    dropped |= {name for name, _ in added}
     kept = [pair for pair in _end_to_end(headers) if pair[0] not in dropped]
     kept.append((b"accept-encoding", b"identity"))
     if key is not None:
         kept.append(_credential(headers, key.encode()))
-    return kept
+    return kept + added
 
 
 def trace_context(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:

@@ -34,11 +34,13 @@ class UpstreamRequest:
 @dataclass(frozen=True, slots=True)
 class Head:
     """The head of an upstream's answer. Header names are in lower case; ``connected_at`` is when
-    the call had a connection, in trio's time (None: not known)."""
+    the call had a connection, in trio's time (None: not known); ``upstream`` is whose answer it
+    is."""
 
     status: int
     headers: HeaderPairs
     connected_at: float | None = field(default=None, compare=False)
+    upstream: str = field(default="", compare=False)
 
     @property
     def media_type(self) -> str:

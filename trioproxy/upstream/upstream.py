@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import ssl
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import (
     AbstractAsyncContextManager,
     AsyncExitStack,
@@ -21,6 +21,7 @@ from trioproxy.fanout import Feed
 from trioproxy.upstream.call import Answer, open_call
 from trioproxy.upstream.errors import (
     UpstreamBroken,
+    UpstreamBusy,
     UpstreamNotStreaming,
     UpstreamRefused,
     UpstreamSilent,
@@ -50,29 +51,38 @@ class Timeouts:
 
 class Upstream:
     """One engine's endpoint. ``open_calls`` counts the calls that hold, or are getting, a
-    connection; no more than ``max_connections`` are open at a time, and calls beyond wait.
+    connection; no more than ``max_connections`` are open at a time, and up to ``max_waiting`` wait
+    for one.
 
     ``key`` is sent in place of the client's credentials, which go on without one only where
-    ``forward_credentials`` says so.
+    ``forward_credentials`` says so; ``headers`` in place of the client's of the same names.
     """
 
     def __init__(
         self,
         url: str,
         *,
+        name: str = "",
         key: str | None = None,
+        headers: Mapping[str, str] | None = None,
         forward_credentials: bool = True,
         timeouts: Timeouts | None = None,
         max_event_bytes: int = 1024 * 1024,
         trust_env: bool = False,
         ssl_context: ssl.SSLContext | None = None,
         max_connections: float = math.inf,
+        max_waiting: float = math.inf,
         idle_seconds: float = IDLE_SECONDS,
     ) -> None:
         self.timeouts = timeouts or Timeouts()
         self.max_event_bytes = max_event_bytes
+        self.name = name
         self.open_calls = 0
+        self._max_calls = max_connections + max_waiting
         self._key = key
+        self._headers = [
+            (key.lower().encode(), value.encode()) for key, value in (headers or {}).items()
+        ]
         self._forward_credentials = forward_credentials
         self._trust_env = trust_env
         self._base_url = httpx.URL(url)
@@ -91,7 +101,7 @@ class Upstream:
     @asynccontextmanager
     async def stream(
         self, request: UpstreamRequest, dialect: Dialect, tally: Tally
-    ) -> AsyncGenerator[Feed]:
+    ) -> AsyncGenerator[EventFeed]:
         """A source: the call whose answer is a stream of ``dialect``'s events, each counted by
         ``tally``.
 
@@ -141,6 +151,8 @@ class Upstream:
 
     @asynccontextmanager
     async def _call(self, request: UpstreamRequest, deadline: float) -> AsyncGenerator[Answer]:
+        if self.open_calls >= self._max_calls:
+            raise UpstreamBusy(f"{self.open_calls} calls run or wait already")
         async with AsyncExitStack() as stack:
             self.open_calls += 1
             stack.callback(self._count_closed)
@@ -149,12 +161,16 @@ class Upstream:
                     answer = await stack.enter_async_context(self._open_call(request))
             except trio.TooSlowError:
                 raise UpstreamSilent("the upstream did not answer in time") from None
+            answer.head = replace(answer.head, upstream=self.name)
             yield answer
 
     def _open_call(self, request: UpstreamRequest) -> AbstractAsyncContextManager[Answer]:
         patience = self.timeouts.connect
         headers = request_headers(
-            request.headers, key=self._key, forward_credentials=self._forward_credentials
+            request.headers,
+            key=self._key,
+            forward_credentials=self._forward_credentials,
+            added=self._headers,
         )
         request = replace(request, headers=headers)
         if self._trust_env and environment_names_proxy(self._base_url):

@@ -13,7 +13,7 @@ from trioproxy.config import Settings
 from trioproxy.fanout import Hub
 from trioproxy.gateway import Tenants
 from trioproxy.telemetry import Metrics
-from trioproxy.upstream import Upstream
+from trioproxy.upstream import Roster, Router
 from trioproxy.web.background import Background
 from trioproxy.web.board import Board
 from trioproxy.web.calls import Calls
@@ -51,13 +51,13 @@ def create_app(
     *,
     hub: Hub,
     board_hub: Hub,
-    upstream: Upstream,
+    roster: Roster,
     metronome: Metronome,
     metrics: Metrics,
     count_connections: Callable[[], int],
 ) -> ProxyApp:
-    """Make the ASGI application that serves ``hub`` over ``upstream``, and, from ``board_hub``, how
-    its generations fare. It owns nothing of these."""
+    """Make the ASGI application that serves ``hub`` over the upstreams of ``roster``, and, from
+    ``board_hub``, how its generations fare. It owns nothing of these."""
     app = ProxyApp(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body
     app.config["BODY_TIMEOUT"] = settings.body_timeout
@@ -75,7 +75,8 @@ def create_app(
     app.after_request(cors.mark)
     app.after_request(note_answer)
 
-    calls = Calls(settings, hub, upstream)
+    router = Router(roster)
+    calls = Calls(settings, hub, router)
     streams = Streams(settings, metronome)
     generate = Generate(settings, calls, streams)
     for path, dialect in ROUTES.items():
@@ -83,7 +84,7 @@ def create_app(
             answer = partial(generate.answer, dialect)
             app.add_url_rule(path, dialect.name, answer, methods=["POST"])
 
-    forward = Forward(upstream)
+    forward = Forward(router)
     app.url_map.converters["forwarded"] = ForwardedPath
     app.add_url_rule("/<forwarded:path>", "forward", forward.answer, methods=METHODS)
 
@@ -113,7 +114,7 @@ def create_app(
     app.add_url_rule("/page/<name>", "page_file", page.file, methods=["GET"])
 
     operations = Operations(
-        hub, upstream, metrics, count_connections, is_open=settings.gateway.is_open
+        hub, roster, metrics, count_connections, is_open=settings.gateway.is_open
     )
     app.add_url_rule("/metrics", "metrics", operations.metrics, methods=["GET"])
     app.add_url_rule("/healthz", "health", operations.health, methods=["GET"])

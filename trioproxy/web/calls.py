@@ -15,7 +15,7 @@ from trioproxy.fanout import (
     Subscriber,
     UnknownGeneration,
 )
-from trioproxy.upstream import Upstream, UpstreamRequest
+from trioproxy.upstream import Router, UpstreamRequest
 from trioproxy.web.asking import Asking, Cursor, Origin
 from trioproxy.web.caller import Caller
 from trioproxy.web.failures import Mismatch
@@ -28,10 +28,10 @@ class Calls:
     ``await``. A subscriber is a context manager, to be entered at once on a stack that outlives it.
     """
 
-    def __init__(self, settings: Settings, hub: Hub, upstream: Upstream) -> None:
+    def __init__(self, settings: Settings, hub: Hub, router: Router) -> None:
         self._settings = settings
         self._hub = hub
-        self._upstream = upstream
+        self._router = router
 
     def join(
         self, caller: Caller, asking: Asking, body: bytes
@@ -125,8 +125,8 @@ class Calls:
             origin.trace_context,
         )
         if not origin.streamed:
-            return self._upstream.whole(call)
-        return self._upstream.stream(call, origin.dialect, origin.tally)
+            return self._router.whole(origin.model, call)
+        return self._router.stream(origin.model, call, origin.dialect, origin.tally)
 
     def _key_to_join(self, asking: Asking) -> Hashable | None:
         """The key to join or start under; None for a call that nobody else can find.

@@ -13,14 +13,14 @@ from werkzeug.routing import PathConverter
 from trioproxy.gateway import Forbidden
 from trioproxy.upstream import (
     Answer,
-    Upstream,
+    Router,
     UpstreamRequest,
     answer_headers,
     trace_context,
 )
 from trioproxy.web.connection import current_request
 from trioproxy.web.responses import copy_headers
-from trioproxy.wire import ROUTES, BadRequest
+from trioproxy.wire import ROUTES, BadRequest, read_call
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
@@ -47,8 +47,8 @@ themselves), and to it all tenants are one."""
 class Forward:
     """Whatever the proxy has no route for. The call belongs to the request and ends with it."""
 
-    def __init__(self, upstream: Upstream) -> None:
-        self._upstream = upstream
+    def __init__(self, router: Router) -> None:
+        self._router = router
 
     async def answer(self, path: str) -> Response:
         request = current_request()
@@ -58,18 +58,29 @@ class Forward:
         is_harmless = _FOR_EVERY_TENANT.fullmatch(f"{request.method} {path}")
         if not (request.caller.is_operator or is_harmless):
             raise Forbidden("what the engine keeps is everybody's: only an admin may ask for this")
+        body = await request.read_body()
         call = UpstreamRequest(
             request.method,
             request.target,
             request.caller.headers,
-            await request.read_body(),
+            body,
             trace_context(request.header_pairs),
         )
-        answer = await request.exit_stack.enter_async_context(self._upstream.forward(call))
+        answer = await request.exit_stack.enter_async_context(
+            self._router.forward(_model_in(body), call)
+        )
         response = Response(AnswerBody(answer), answer.head.status)
         length = [pair for pair in answer.head.headers if pair[0] == b"content-length"]
         copy_headers(response, answer_headers(answer.head.headers) + length)
         return response
+
+
+def _model_in(body: bytes) -> str | None:
+    """The model that a body names, if it is one that names models."""
+    try:
+        return read_call(body).model
+    except BadRequest:
+        return None
 
 
 class AnswerBody(ResponseBody):

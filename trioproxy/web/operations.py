@@ -14,7 +14,7 @@ from quart_trio.wrappers import TrioResponse as Response
 from trioproxy import __version__
 from trioproxy.fanout import Hub
 from trioproxy.telemetry import CONTENT_TYPE, Gauges, Metrics
-from trioproxy.upstream import Upstream
+from trioproxy.upstream import Roster
 from trioproxy.web.responses import json_response
 
 
@@ -25,7 +25,7 @@ class Operations:
     def __init__(
         self,
         hub: Hub,
-        upstream: Upstream,
+        roster: Roster,
         metrics: Metrics,
         count_connections: Callable[[], int],
         *,
@@ -33,9 +33,9 @@ class Operations:
     ) -> None:
         self._hub = hub
         self._is_open = is_open
-        self._upstream = upstream
+        self._roster = roster
         self._metrics = metrics
-        metrics.observe(hub, Gauges(count_connections, lambda: upstream.open_calls))
+        metrics.observe(hub, Gauges(count_connections, lambda: roster.open_calls))
         self._count_connections = count_connections
         self._description = _load_description()
 
@@ -63,7 +63,7 @@ class Operations:
                 "fds": len(os.listdir("/proc/self/fd")) - 1,  # less the one that lists them
                 "generations": len(self._hub.running),
                 "subscribers": self._count_subscribers(),
-                "upstream_calls": self._upstream.open_calls,
+                "upstream_calls": self._roster.open_calls,
                 "retained": len(self._hub.retained),
                 "connections": self._count_connections(),
                 "rss_bytes": _rss_bytes(),

@@ -12,6 +12,7 @@ from trioproxy.wire.call import (
     in_foreground,
     read_call,
     wants_background,
+    with_model,
     with_stream,
 )
 from trioproxy.wire.credentials import CREDENTIALS
@@ -66,6 +67,7 @@ __all__ = [
     "read_call",
     "snapshot_of",
     "wants_background",
+    "with_model",
     "with_status",
     "with_stream",
 ]
