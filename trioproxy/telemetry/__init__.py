@@ -9,7 +9,7 @@ The core tells each generation's :class:`Timing` what happens to it (see
 from trioproxy.telemetry.histogram import Histogram
 from trioproxy.telemetry.lag import measure_lag
 from trioproxy.telemetry.log import GenerationLog, LogFormat, configure_logging, log_request
-from trioproxy.telemetry.metrics import CONTENT_TYPE, Gauges, Metrics
+from trioproxy.telemetry.metrics import CONTENT_TYPE, Gauges, Metrics, UpstreamFigures
 from trioproxy.telemetry.reader import Reader
 from trioproxy.telemetry.report import describe_timing, describe_to, summarize_timing
 from trioproxy.telemetry.telemetry import Telemetry, timing_of
@@ -27,6 +27,7 @@ __all__ = [
     "Reader",
     "Telemetry",
     "Timing",
+    "UpstreamFigures",
     "configure_logging",
     "describe_timing",
     "describe_to",

@@ -56,6 +56,7 @@ class GenerationLog(Listener):
             "tenant": _short(generation.tenant),
             "path": timing.origin.path,
             "model": timing.origin.model,
+            "upstream": timing.upstream,
             "outcome": outcome.kind,
             "reason": outcome.reason,
             "subscribers": timing.joins,

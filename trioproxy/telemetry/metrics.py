@@ -7,12 +7,12 @@ rest begin with ``trioproxy_``. Every label has a bounded set of values.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, generate_latest
 from prometheus_client import Histogram as PrometheusHistogram
-from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
@@ -36,6 +36,7 @@ FIRST_TOKEN_SECONDS = (
     *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0),
     *(30.0, 60.0, 120.0, 300.0, 600.0),
 )
+BREAKER_STATES = ("closed", "open", "half-open")
 DURATION_SECONDS = (
     *(0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92),
     *(160.0, 320.0, 640.0),
@@ -48,11 +49,25 @@ ENDED_CALL = (*CALL, "error_type")
 
 
 @dataclass(frozen=True, slots=True)
+class UpstreamFigures:
+    """How an upstream fares. ``results`` are its calls so far, by what came of them; ``passed_on``
+    those of them after whose failure another call was made."""
+
+    name: str
+    calls: int
+    is_up: bool
+    breaker: str
+    results: Mapping[str, int]
+    passed_on: int
+
+
+@dataclass(frozen=True, slots=True)
 class Gauges:
     """What is asked of others when somebody looks."""
 
     connections: Callable[[], int]
     upstream_calls: Callable[[], int]
+    upstreams: Callable[[], Sequence[UpstreamFigures]] = tuple
 
 
 class Metrics(Listener):
@@ -189,6 +204,7 @@ class _State(Collector):
             ("upstream_calls", "Calls that are open.", self._gauges.upstream_calls()),
         ):
             yield GaugeMetricFamily(f"trioproxy_{name}", text, value)
+        yield from _describe_upstreams(self._gauges.upstreams())
         for name, text, histogram in (
             (
                 "delivery_delay_seconds",
@@ -204,3 +220,38 @@ class _State(Collector):
             yield HistogramMetricFamily(
                 f"trioproxy_{name}", text, buckets=histogram.cumulative, sum_value=histogram.sum
             )
+
+
+def _describe_upstreams(upstreams: Sequence[UpstreamFigures]) -> Iterator[Metric]:
+    requests = CounterMetricFamily(
+        "trioproxy_upstream_requests",
+        "Calls of an upstream, by what came of them until the first event.",
+        labels=["upstream", "result"],
+    )
+    fallbacks = CounterMetricFamily(
+        "trioproxy_upstream_fallbacks",
+        "Calls after whose failure another was made for the same request.",
+        labels=["upstream"],
+    )
+    running = GaugeMetricFamily(
+        "trioproxy_upstream_running", "Calls of an upstream that are open.", labels=["upstream"]
+    )
+    is_up = GaugeMetricFamily(
+        "trioproxy_upstream_up",
+        "Whether an upstream is well, where that is asked.",
+        labels=["upstream"],
+    )
+    breaker = GaugeMetricFamily(
+        "trioproxy_upstream_breaker",
+        "1 for the state in which an upstream's breaker is.",
+        labels=["upstream", "state"],
+    )
+    for each in upstreams:
+        for result, number in each.results.items():
+            requests.add_metric([each.name, result], number)
+        fallbacks.add_metric([each.name], each.passed_on)
+        running.add_metric([each.name], each.calls)
+        is_up.add_metric([each.name], each.is_up)
+        for state in BREAKER_STATES:
+            breaker.add_metric([each.name, state], state == each.breaker)
+    yield from (requests, fallbacks, running, is_up, breaker)

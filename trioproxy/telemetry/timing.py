@@ -47,10 +47,12 @@ class Origin(Protocol):
 
 @runtime_checkable
 class ConnectedHead(Protocol):
-    """The head of an answer that knows when its call had a connection."""
+    """The head of an answer that knows when its call had a connection, and with whom."""
 
     @property
     def connected_at(self) -> float | None: ...
+    @property
+    def upstream(self) -> str: ...
 
 
 class Listener:
@@ -218,6 +220,12 @@ class Timing(Watch):
         """When the call to the engine had a connection."""
         head = self.generation.head
         return head.connected_at if isinstance(head, ConnectedHead) else None
+
+    @property
+    def upstream(self) -> str | None:
+        """The name of the upstream that answers."""
+        head = self.generation.head
+        return head.upstream if isinstance(head, ConnectedHead) else None
 
     @property
     def all_readers(self) -> list[Reader]:

@@ -18,10 +18,12 @@ from trioproxy.upstream.errors import (
     UpstreamUnavailable,
     UpstreamUnreachable,
 )
-from trioproxy.upstream.headers import answer_headers, trace_context
+from trioproxy.upstream.headers import answer_headers, passed_back, trace_context
 from trioproxy.upstream.request import Head, HeaderPairs, UpstreamRequest
 from trioproxy.upstream.roster import Roster, open_roster
+from trioproxy.upstream.route import Route, Target
 from trioproxy.upstream.router import Router
+from trioproxy.upstream.survey import ask_all
 from trioproxy.upstream.upstream import Timeouts, Upstream
 
 __all__ = [
@@ -29,7 +31,9 @@ __all__ = [
     "Head",
     "HeaderPairs",
     "Roster",
+    "Route",
     "Router",
+    "Target",
     "Timeouts",
     "UnknownModel",
     "Upstream",
@@ -42,6 +46,8 @@ __all__ = [
     "UpstreamUnavailable",
     "UpstreamUnreachable",
     "answer_headers",
+    "ask_all",
     "open_roster",
+    "passed_back",
     "trace_context",
 ]

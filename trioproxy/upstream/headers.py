@@ -55,6 +55,10 @@ NOT_REQUESTED = frozenset(
 NOT_ANSWERED = frozenset({b"content-length", b"set-cookie", b"date", b"server"})
 """Set anew by our server, or meant for one client while the answer may go to many."""
 
+CALL_HEADERS = frozenset({b"x-request-id", b"request-id"})
+CALL_PREFIXES = (b"x-ratelimit-", b"anthropic-", b"openai-", b"x-litellm-")
+"""What engines and gateways tell of a call beside its answer."""
+
 CORS_PREFIX = b"access-control-"
 """What an engine lets pages of other origins do was meant for its own address."""
 
@@ -112,6 +116,16 @@ def answer_headers(headers: Iterable[tuple[bytes, bytes]]) -> HeaderPairs:
         pair
         for pair in _end_to_end(headers)
         if pair[0] not in NOT_ANSWERED and not pair[0].startswith(CORS_PREFIX)
+    ]
+
+
+def passed_back(headers: Iterable[tuple[bytes, bytes]]) -> HeaderPairs:
+    """Of an upstream's answer, what tells of the call where the answer's own form is another: by
+    which id it is known there, and what is left of the limits."""
+    return [
+        pair
+        for pair in answer_headers(headers)
+        if pair[0] in CALL_HEADERS or pair[0].startswith(CALL_PREFIXES)
     ]
 
 

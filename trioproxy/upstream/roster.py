@@ -69,6 +69,14 @@ class Roster:
         return sum(upstream.open_calls for upstream in upstreams)
 
     @property
+    def is_single(self) -> bool:
+        """Whether there is one upstream, which gets whatever comes as it is."""
+        if len(self._routes) != 1 or len(self._attended) != 1:
+            return False
+        route = self._routes[0]
+        return route.pattern == "*" and route.targets[0].model is None
+
+    @property
     def routes(self) -> Sequence[Route]:
         return self._routes
 

@@ -47,6 +47,11 @@ class Route:
     targets: Sequence[Target]
     retries: int
 
+    @property
+    def name(self) -> str | None:
+        """The one model that it is for; None where there may be more."""
+        return None if set(self.pattern) & set("*?[") else self.pattern
+
     def matches(self, model: str) -> bool:
         """Whether it is for this model. A ``*`` stands for anything, a ``?`` for one character."""
         return fnmatchcase(model, self.pattern)

@@ -25,6 +25,7 @@ from trioproxy.web.forwarding import METHODS, Forward, ForwardedPath
 from trioproxy.web.generate import Generate
 from trioproxy.web.generations import Generations
 from trioproxy.web.metronome import Metronome
+from trioproxy.web.models import Models
 from trioproxy.web.operations import Operations
 from trioproxy.web.page import Page
 from trioproxy.web.sockets import (
@@ -87,6 +88,10 @@ def create_app(
     forward = Forward(router)
     app.url_map.converters["forwarded"] = ForwardedPath
     app.add_url_rule("/<forwarded:path>", "forward", forward.answer, methods=METHODS)
+
+    models = Models(roster, forward)
+    app.add_url_rule("/v1/models", "models", models.list, methods=["GET"])
+    app.add_url_rule("/v1/models/<path:model>", "model", models.show, methods=["GET"])
 
     background = Background(settings, calls, streams, generate, forward)
     response = "/v1/responses/<response_id>"

@@ -23,10 +23,13 @@ from trioproxy.fanout import (
 )
 from trioproxy.gateway import Forbidden, Unauthorized
 from trioproxy.upstream import (
+    UnknownModel,
     UpstreamBroken,
+    UpstreamBusy,
     UpstreamNotStreaming,
     UpstreamRefused,
     UpstreamSilent,
+    UpstreamUnavailable,
     UpstreamUnreachable,
 )
 from trioproxy.web.connection import current_request
@@ -47,6 +50,7 @@ STATUSES: dict[type[Exception], tuple[int, str, str]] = {
     Unauthorized: (401, "authentication_error", "invalid_api_key"),
     Forbidden: (403, "permission_error", "not_an_admin"),
     UnknownGeneration: (404, "invalid_request_error", "generation_not_found"),
+    UnknownModel: (404, "invalid_request_error", "model_not_found"),
     Mismatch: (409, "invalid_request_error", "generation_mismatch"),
     CursorAhead: (409, "invalid_request_error", "event_not_reached"),
     ExpiredGeneration: (410, "invalid_request_error", "generation_expired"),
@@ -57,6 +61,8 @@ STATUSES: dict[type[Exception], tuple[int, str, str]] = {
     UpstreamUnreachable: (502, "upstream_error", "upstream_unreachable"),
     TranscriptFull: (502, "upstream_error", "answer_too_large"),
     HubClosed: (503, "server_error", "shutting_down"),
+    UpstreamBusy: (503, "server_error", "upstream_busy"),
+    UpstreamUnavailable: (503, "server_error", "upstream_unavailable"),
     UpstreamSilent: (504, "upstream_error", "upstream_timeout"),
 }
 """Each error that a request can meet: the HTTP status, and OpenAI's ``type`` and ``code``."""

@@ -12,7 +12,7 @@ from trioproxy.web.asking import read_asking, read_cursor, read_linger
 from trioproxy.web.calls import Calls
 from trioproxy.web.connection import current_request
 from trioproxy.web.failures import respond_to_end, respond_to_gap
-from trioproxy.web.responses import name_generation, upstream_response
+from trioproxy.web.responses import name_generation, tell_of_call, upstream_response
 from trioproxy.web.streaming import Streams
 from trioproxy.web.voice import api_voice
 from trioproxy.wire import Dialect, read_call, with_stream
@@ -90,7 +90,10 @@ class Generate:
             await generation.wait_opened()
         if generation.head is None and generation.outcome is not None:
             return respond_to_end(generation.outcome)
-        return self._streams.respond(current_request(), subscriber, dialect, api_voice(dialect))
+        response = self._streams.respond(current_request(), subscriber, dialect, api_voice(dialect))
+        if isinstance(generation.head, Head):
+            tell_of_call(response, generation.head.headers)
+        return response
 
 
 async def _whole(subscriber: Subscriber) -> Response:

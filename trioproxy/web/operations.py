@@ -13,7 +13,7 @@ from quart_trio.wrappers import TrioResponse as Response
 
 from trioproxy import __version__
 from trioproxy.fanout import Hub
-from trioproxy.telemetry import CONTENT_TYPE, Gauges, Metrics
+from trioproxy.telemetry import CONTENT_TYPE, Gauges, Metrics, UpstreamFigures
 from trioproxy.upstream import Roster
 from trioproxy.web.responses import json_response
 
@@ -35,7 +35,8 @@ class Operations:
         self._is_open = is_open
         self._roster = roster
         self._metrics = metrics
-        metrics.observe(hub, Gauges(count_connections, lambda: roster.open_calls))
+        gauges = Gauges(count_connections, lambda: roster.open_calls, self._upstream_figures)
+        metrics.observe(hub, gauges)
         self._count_connections = count_connections
         self._description = _load_description()
 
@@ -73,6 +74,19 @@ class Operations:
     async def describe(self) -> Response:  # noqa: ASYNC124 - or Quart takes a thread
         """The routes, as an OpenAPI document (https://spec.openapis.org/oas/v3.1.0)."""
         return Response(self._description, content_type="application/json")
+
+    def _upstream_figures(self) -> list[UpstreamFigures]:
+        return [
+            UpstreamFigures(
+                member.upstream.name,
+                member.upstream.open_calls,
+                member.standing.is_up,
+                member.standing.breaker.state,
+                member.standing.results,
+                member.standing.passed_on,
+            )
+            for member in self._roster.members
+        ]
 
     def _count_subscribers(self) -> int:
         generations = [*self._hub.running, *self._hub.retained]

@@ -6,7 +6,7 @@ import msgspec
 from quart_trio.wrappers import TrioResponse as Response
 
 from trioproxy.fanout import Generation
-from trioproxy.upstream import HeaderPairs, answer_headers
+from trioproxy.upstream import HeaderPairs, answer_headers, passed_back
 
 
 def json_response(value: object, status: int = 200) -> Response:
@@ -27,6 +27,12 @@ def upstream_response(status: int, headers: HeaderPairs, pieces: list[bytes]) ->
     copy_headers(response, answer_headers(headers))
     response.headers["Content-Length"] = str(sum(map(len, pieces)))
     return response
+
+
+def tell_of_call(response: Response, headers: HeaderPairs) -> None:
+    """Tell with an answer of our own form what the upstream told of its call."""
+    for name, value in passed_back(headers):
+        response.headers.add(name.decode("latin-1"), value.decode("latin-1"))
 
 
 def copy_headers(response: Response, headers: HeaderPairs) -> None:

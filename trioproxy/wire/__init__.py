@@ -19,6 +19,7 @@ from trioproxy.wire.credentials import CREDENTIALS
 from trioproxy.wire.dialect import Dialect, Failure, Usage, Verdict
 from trioproxy.wire.framing import NDJSON, SSE, Framing, Parser
 from trioproxy.wire.llamacpp import LLAMACPP_COMPLETION
+from trioproxy.wire.models import Model, models_body, read_models, unlisted_model
 from trioproxy.wire.ndjson import NDJSONParser, encode_line
 from trioproxy.wire.ollama import OLLAMA_CHAT, OLLAMA_GENERATE
 from trioproxy.wire.openai import OPENAI_CHAT, OPENAI_COMPLETIONS
@@ -51,6 +52,7 @@ __all__ = [
     "Failure",
     "Framing",
     "Message",
+    "Model",
     "NDJSONParser",
     "Parser",
     "SSEParser",
@@ -63,9 +65,12 @@ __all__ = [
     "encode_line",
     "error_dialect_for",
     "in_foreground",
+    "models_body",
     "number_of",
     "read_call",
+    "read_models",
     "snapshot_of",
+    "unlisted_model",
     "wants_background",
     "with_model",
     "with_status",
