@@ -9,10 +9,14 @@ import pytest
 import rich.pretty
 
 from trioproxy.config import (
+    KEY_EXPECTED,
     NAME_EXPECTED,
     SETTINGS,
     ConfigError,
+    RouteEntry,
     Settings,
+    TargetEntry,
+    describe_settings,
     load_settings,
     parse_address,
 )
@@ -77,6 +81,7 @@ VALUES: dict[str, tuple[str, Any, str, Any, list[str]]] = {
     "insecure_open": SWITCH,
 }
 A_HASH = "sha256:" + 64 * "a"
+AN_UPSTREAM = "[[upstream]]\nname = 'a'\nurl = 'http://h'\n"
 COMPANIONS: dict[str, dict[str, str | None]] = {
     "bind": {"insecure_open": "true"},
     "certfile": {"keyfile": "k.pem"},
@@ -344,6 +349,49 @@ def test_refusal_says_what_was_given_and_what_was_expected(sources: dict[str, An
             "".join(f"[[tenant]]\nname = '{name}'\nkeys = ['{A_HASH}']\n" for name in "ab"),
             "tenant: a key of 'b' is another's too",
         ),
+        (
+            "[[upstream]]\nname = 'a'\nurl = 'ftp://h'",
+            "upstream[0].url: expected an http(s) URL with a host, and no user, query or fragment",
+        ),
+        (2 * AN_UPSTREAM, "upstream: there are two of the name 'a'"),
+        (f"{AN_UPSTREAM}key = 'a b'", f"upstream[0].key: expected {KEY_EXPECTED}"),
+        (
+            f"{AN_UPSTREAM}key_env = 'ENGINE_KEY'",
+            "upstream[0].key_env: ENGINE_KEY is not in the environment",
+        ),
+        (
+            f"{AN_UPSTREAM}key_env = 'ENGINE_KEY'\nkey = 'k'",
+            "upstream[0].key_env: there is a key already",
+        ),
+        (
+            f"{AN_UPSTREAM}headers = {{ 'x y' = 'z' }}",
+            "upstream[0].headers: expected the name of a header",
+        ),
+        (
+            f'{AN_UPSTREAM}headers = {{ x = "y\\n" }}',
+            "upstream[0].headers[...]: expected printable ASCII characters",
+        ),
+        (f"{AN_UPSTREAM}health = 'up'", "upstream[0].health: expected a path such as /health"),
+        (
+            f"{AN_UPSTREAM}[server]\nupstream = 'http://h'",
+            "server.upstream: expected no [[upstream]] beside it",
+        ),
+        (
+            "[[route]]\nmodel = '*'\nto = [{ upstream = 'a' }]",
+            "route: expected an [[upstream]] that it leads to",
+        ),
+        (
+            f"{AN_UPSTREAM}[[route]]\nmodel = '*'\nto = [{{ upstream = 'b' }}]",
+            "route[0].to[0].upstream: there is no [[upstream]] of the name 'b'",
+        ),
+        (
+            f"{AN_UPSTREAM}[[route]]\nmodel = '*'\nto = [" + 2 * "{ upstream = 'a' }," + "]",
+            "route[0].to: an upstream is in it twice",
+        ),
+        (
+            f"{AN_UPSTREAM}[[route]]\nmodel = '*'\nto = []",
+            "route[0].to: expected `array` of length >= 1",
+        ),
     ],
 )
 def test_refusal_of_a_file_names_the_file_and_the_place(text: str, message: str, tmp_path: Path):
@@ -584,3 +632,45 @@ def test_elsewhere_it_needs_tenants_or_to_be_told(bind: str, tmp_path: Path):
     )
     assert load(flags={"bind": bind, "insecure_open": "true"}).bind == bind
     assert load(flags={"bind": bind}, file=toml(tmp_path, TENANTS)).bind == bind
+
+
+def test_upstreams_and_routes_of_a_file(tmp_path: Path):
+    file = toml(
+        tmp_path,
+        AN_UPSTREAM
+        + "key_env = 'ENGINE_KEY'\nmax_calls = 8\nheaders = { X-Team = 'a' }\n"
+        + "[[route]]\nmodel = 'gpt-*'\nto = [{ upstream = 'a', weight = 3, model = 'b' }]",
+    )
+
+    gateway = load(environ={"ENGINE_KEY": "sk-1"}, file=file).gateway
+
+    (upstream,), (route,) = gateway.upstreams, gateway.routes
+    assert (upstream.name, upstream.url, upstream.key) == ("a", "http://h", "sk-1")
+    assert (upstream.max_calls, upstream.headers) == (8, {"X-Team": "a"})
+    assert route == RouteEntry(
+        model="gpt-*", to=(TargetEntry(upstream="a", weight=3.0, model="b"),), retries=2
+    )
+
+
+def test_secrets_of_an_upstream_are_not_shown(tmp_path: Path):
+    file = toml(tmp_path, AN_UPSTREAM + "key = 'sesame'\nheaders = { X-Api-Key = 'sesame' }")
+
+    settings = load(file=file)
+
+    for shown in (repr(settings), describe_settings(settings)):
+        assert "sesame" not in shown
+        assert "X-Api-Key" in shown
+
+
+def test_upstreams_and_routes_are_printed_as_a_file_that_says_the_same(tmp_path: Path):
+    file = toml(
+        tmp_path,
+        AN_UPSTREAM
+        + "max_queue = 0\nhealth = '/health'\nbreaker_seconds = 5\n"
+        + "[[route]]\nmodel = '\\\"*'\nto = [{ upstream = 'a', weight = 0.5, model = 'b' }]\n",
+    )
+    settings = load(file=file)
+
+    printed = load(file=toml(tmp_path, describe_settings(settings)))
+
+    assert printed == settings

@@ -91,6 +91,7 @@ async def test_a_generations_end_is_a_line(autojump_clock: MockClock) -> None:
         "tenant": "",
         "path": "/v1/completions",
         "model": "tiny",
+        "upstream": None,
         "outcome": "completed",
         "reason": None,
         "subscribers": 1,

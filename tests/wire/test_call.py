@@ -1,12 +1,13 @@
 """What is read in a request body, and how a body that cannot be read is refused."""
 
 import contextlib
+import json
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trioproxy.wire import BadRequest, Call, read_call, with_stream
+from trioproxy.wire import BadRequest, Call, read_call, with_model, with_stream
 
 
 @pytest.mark.parametrize(
@@ -91,3 +92,44 @@ def test_stream_is_spliced_into_a_body_that_does_not_say_it(body: bytes, expecte
 def test_any_body_is_read_or_refused(body: bytes) -> None:
     with contextlib.suppress(BadRequest):
         assert isinstance(read_call(body), Call)
+
+
+@pytest.mark.parametrize(
+    ("before", "model", "behind"),
+    [
+        (b'{"model":', b'"a"', b"}"),
+        (b' { "n": 1 , "model"\t: ', b'"a\\"b"', b' ,"m":[{"model":"a"}] } '),
+        (b'{"prompt":"\xe2\x80\xa8\\ud800","model":', b"null", b',"z":1e999}'),
+        (b'{"mod\\u0065l":', b'"a"', b',"b":"\xff\x01"}'),
+        (b'{"n":' + 5_000 * b"9" + b',"model":', b'"a"', b"}"),
+        (b'{"a":1', b"", b"}"),
+        (b"{", b"", b"}"),
+    ],
+)
+def test_of_a_body_with_another_model_every_other_byte_is_as_it_was(
+    before: bytes, model: bytes, behind: bytes
+) -> None:
+    changed = with_model(before + model + behind, "x/é")
+
+    named = b"" if model else b',"model":' if before != b"{" else b'"model":'
+    assert changed == before + named + b'"x/\xc3\xa9"' + behind
+
+
+def test_each_time_a_body_names_its_model_it_names_the_other() -> None:
+    assert with_model(b'{"model":"a","model":"b"}', "c") == b'{"model":"c","model":"c"}'
+
+
+def test_body_that_is_too_deep_for_another_model_is_refused() -> None:
+    with pytest.raises(BadRequest, match="too deeply"):
+        with_model(b'{"model":"a","n":' + 100_000 * b"[" + 100_000 * b"]" + b"}", "x")
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+VALUES = st.recursive(st.none() | st.booleans() | st.integers() | TEXT, st.lists)
+
+
+@given(st.dictionaries(TEXT, VALUES), TEXT)
+def test_any_body_has_its_other_members_afterwards(members: dict[str, object], model: str) -> None:
+    body = json.dumps(members, ensure_ascii=False).encode()
+
+    assert json.loads(with_model(body, model)) == members | {"model": model}

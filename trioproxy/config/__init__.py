@@ -17,12 +17,13 @@ What is a list is in the file alone: `[[upstream]]`, `[[route]]`, `[[tenant]]` (
 from trioproxy.config.describing import describe_settings
 from trioproxy.config.gateway import Gateway, TenantEntry
 from trioproxy.config.loading import ConfigError, load_settings
-from trioproxy.config.naming import HASHED, NAME_EXPECTED, Name
+from trioproxy.config.naming import HASHED, KEY_EXPECTED, NAME_EXPECTED, Name
 from trioproxy.config.routing import RouteEntry, TargetEntry, UpstreamEntry
 from trioproxy.config.settings import SETTINGS, Coalesce, Setting, Settings, parse_address
 
 __all__ = [
     "HASHED",
+    "KEY_EXPECTED",
     "NAME_EXPECTED",
     "SETTINGS",
     "Coalesce",

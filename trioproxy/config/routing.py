@@ -46,11 +46,17 @@ class UpstreamEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     @property
     def shown(self) -> dict[str, object]:
         """What may be shown of it: secrets, which headers often are, are masked."""
-        shown = {name: value for name, value in msgspec.structs.asdict(self).items() if value}
-        masked: dict[str, object] = {"key": "***"} if self.key else {}
+        fields = msgspec.structs.asdict(self).items()
+        shown: dict[str, object] = {
+            name: value for name, value in fields if value is not None and value != {}
+        }
+        if self.key is not None:
+            shown["key"] = "***"
         if self.headers:
-            masked["headers"] = dict.fromkeys(self.headers, "***")
-        return shown | masked
+            shown["headers"] = dict.fromkeys(self.headers, "***")
+        if self.key_env is not None:
+            shown.pop("key", None)  # it is read from there
+        return shown
 
     def __repr__(self) -> str:
         return (
