@@ -40,6 +40,7 @@ class Asked:
     dialect = OPENAI_COMPLETIONS
     model: str | None = None
     trace_context: dict[str, str] = field(default_factory=dict[str, str])
+    is_replay: bool = False
 
 
 class Faucet:

@@ -68,6 +68,9 @@ VALUES: dict[str, tuple[str, Any, str, Any, list[str]]] = {
     "max_hub": SIZE,
     "max_subscribers": COUNT,
     "max_generations": COUNT,
+    "cache_ttl": STAY,
+    "cache_size": SIZE,
+    "cache_replay_rate": LIMIT,
     "cors_origins": (
         "https://a.example, http://b.example:8080",
         "https://a.example,http://b.example:8080",

@@ -28,6 +28,7 @@ class Asked:
     tally: Tally = field(default_factory=lambda: Tally(OPENAI_COMPLETIONS))
     accepted_at: float = field(default_factory=trio.current_time)
     trace_context: dict[str, str] = field(default_factory=dict)
+    is_replay: bool = False
 
 
 @dataclass

@@ -10,7 +10,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from tests.support.source import ScriptedSource
 from tests.telemetry.scenes import Asked, Scene, open_scene, token
 from trioproxy.fanout import Limits, SourceFailed
-from trioproxy.telemetry import Gauges, Histogram, measure_lag
+from trioproxy.telemetry import Gauges, Histogram, UpstreamFigures, measure_lag
 from trioproxy.telemetry.metrics import MAX_MODELS, OTHER
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -109,7 +109,13 @@ KINDS = ("first", "late", "resume")
 
 async def test_the_state_is_what_it_is_now() -> None:
     async with open_scene() as scene:
-        scene.telemetry.metrics.observe(scene.hub, Gauges(lambda: 7, lambda: 3))
+        gauges = Gauges(
+            connections=lambda: 7,
+            upstream_calls=lambda: 3,
+            upstreams=lambda: [UpstreamFigures("a", 2, True, "open", {"timeout": 4}, 1)],
+            kept_answers=lambda: (5, 6, 7),
+        )
+        scene.telemetry.metrics.observe(scene.hub, gauges)
         with scene.join(), scene.join():
             scene.arrive(token("a"))
             await wait_all_tasks_blocked()
@@ -123,8 +129,26 @@ async def test_the_state_is_what_it_is_now() -> None:
         "trioproxy_transcript_bytes": held,
         "trioproxy_open_connections": 7,
         "trioproxy_upstream_calls": 3,
+        "trioproxy_cache_hits_total": 5,
+        "trioproxy_cache_answers": 6,
+        "trioproxy_cache_bytes": 7,
     }
     assert {name: value(samples, name) for name in state} == state
+    of_upstreams = {
+        ("requests_total", "a", "timeout"): 4,
+        ("fallbacks_total", "a"): 1,
+        ("running", "a"): 2,
+        ("up", "a"): 1,
+        ("breaker", "a", "closed"): 0,
+        ("breaker", "a", "open"): 1,
+        ("breaker", "a", "half-open"): 0,
+    }
+    found = {
+        (name.removeprefix("trioproxy_upstream_"), *sorted(dict(labels).values())): number
+        for (name, labels), number in samples.items()
+        if labels and name.startswith("trioproxy_upstream_")
+    }
+    assert {name: found.get((name[0], *sorted(name[1:]))) for name in of_upstreams} == of_upstreams
 
 
 async def test_models_are_bounded() -> None:

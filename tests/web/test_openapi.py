@@ -22,6 +22,8 @@ from trioproxy.wire import ROUTES
 IN_NO_DOCUMENT = {
     ("/v1/ws", "GET"),  # WebSockets, which OpenAPI cannot describe
     ("/v1/generations/{generation_id}/ws", "GET"),
+    ("/v1/models", "GET"),  # the engine's, or of the same form
+    ("/v1/models/{model}", "GET"),
     *(
         ("/{path}", method)  # forwarded
         for method in ("GET", "POST", "PUT", "PATCH", "DELETE")

@@ -204,11 +204,14 @@ async def test_calls_over_a_bad_a_slow_and_a_good_upstream_are_each_answered_onc
     slow = EngineSettings(rate=0, ttft=5, tokens=5)
     good = EngineSettings(rate=0, ttft=0, tokens=5)
     async with open_engine(settings=slow) as sluggish, open_engine(settings=good) as healthy:
-        gateway = routed(
-            {"down": NOBODY_THERE, "slow": sluggish.url, "good": healthy.url},
-            options={"first_token_timeout": 0.2, "breaker_seconds": 1.0},
+        upstreams = (
+            UpstreamEntry(name="down", url=NOBODY_THERE, breaker_seconds=1.0),
+            UpstreamEntry(
+                name="slow", url=sluggish.url, first_token_timeout=0.2, breaker_seconds=1.0
+            ),
+            UpstreamEntry(name="good", url=healthy.url),
         )
-        async with open_routed(gateway) as service:
+        async with open_routed(Gateway(upstreams=upstreams)) as service:
             places = trio.CapacityLimiter(AT_ONCE)
             async with trio.open_nursery() as nursery:
                 for number in range(CALLS):

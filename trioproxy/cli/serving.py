@@ -54,6 +54,7 @@ _SECTIONS = {
         "max_subscribers",
         "max_generations",
     ),
+    "Answers that are kept": ("cache_ttl", "cache_size", "cache_replay_rate"),
     "Diagnosis": ("log", "traces", "debug"),
 }
 """The settings as the help of `serve` shows them: a title, and the names under it."""

@@ -31,7 +31,7 @@ _NEEDS = {"certfile": "keyfile", "keyfile": "certfile", "upstream_key": "upstrea
 
 _TABLES = {
     table: {each.key: each for each in SETTINGS.values() if each.table == table}
-    for table in ("server", "limits", "cors")
+    for table in ("server", "limits", "cache", "cors")
 }
 """The tables of a file, and what may stand in each."""
 

@@ -1,6 +1,7 @@
 """What can be set: `Settings`, and the table that is read off its annotations."""
 
 import ipaddress
+import math
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -86,6 +87,7 @@ _LIMIT = Form("SECONDS", "a number of seconds > 0, or inf")
 _BEAT = Form("SECONDS", "a number of seconds >= 0.1, or inf")
 _DELAY = Form("SECONDS", "a number of seconds >= 0, or inf")
 _STAY = Form("SECONDS", "a number of seconds >= 0")
+_RATE = Form("NUMBER", "a number > 0, or inf")
 _SIZE = Form("SIZE", "a size >= 1 byte, such as 65536, 512kB or 16MiB", _parse_size)
 _COUNT = Form("NUMBER", "a whole number >= 1")
 _SWITCH = Form("BOOLEAN", "true or false")
@@ -103,6 +105,7 @@ _Limit = Annotated[float, Meta(gt=0, extra={"form": _LIMIT})]
 _Beat = Annotated[float, Meta(ge=0.1, extra={"form": _BEAT})]
 _Delay = Annotated[float, Meta(ge=0, extra={"form": _DELAY})]
 _Stay = Annotated[float, Meta(ge=0, le=sys.float_info.max, extra={"form": _STAY})]
+_Rate = Annotated[float, Meta(gt=0, extra={"form": _RATE})]
 _Size = Annotated[int, Meta(ge=1, extra={"form": _SIZE})]
 _Count = Annotated[int, Meta(ge=1, extra={"form": _COUNT})]
 _Path = Annotated[Annotated[str, Meta(min_length=1)] | None, Meta(extra={"form": _PATH})]
@@ -224,6 +227,20 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             extra={"form": _ORIGINS},
         ),
     ] = ""
+    cache_ttl: Annotated[
+        _Stay,
+        Meta(
+            description="How long a complete answer may answer the same request of the same tenant "
+            "again, without a call; 0: not at all."
+        ),
+    ] = 0.0
+    cache_size: Annotated[_Size, Meta(description="Most that all answers kept so take.")] = 64 * (
+        2**20
+    )
+    cache_replay_rate: Annotated[
+        _Rate,
+        Meta(description="Events a second at which such an answer is streamed; inf: at once."),
+    ] = math.inf
     log: Annotated[
         Literal["auto", "json", "text", "off"],
         Meta(
@@ -268,7 +285,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
 
 
-_CORS = "cors_"
+_OWN_TABLES = ("cors", "cache")
+"""Their settings' names begin with the table's."""
 
 
 class Setting(NamedTuple):
@@ -293,15 +311,16 @@ class Setting(NamedTuple):
     @property
     def table(self) -> str:
         """The table of the file in which it stands."""
-        if self.name.startswith(_CORS):
-            return "cors"
+        table = self.name.partition("_")[0]
+        if table in _OWN_TABLES:
+            return table
         is_limit = self.name.startswith("max_") or self.name.endswith("_timeout")
         return "limits" if is_limit else "server"
 
     @property
     def key(self) -> str:
         """How it is written in that table: `write_timeout`."""
-        return self.name.removeprefix(_CORS)
+        return self.name.removeprefix(f"{self.table}_") if self.table in _OWN_TABLES else self.name
 
     @property
     def is_switch(self) -> bool:

@@ -63,11 +63,13 @@ class UpstreamFigures:
 
 @dataclass(frozen=True, slots=True)
 class Gauges:
-    """What is asked of others when somebody looks."""
+    """What is asked of others when somebody looks. ``kept_answers`` tells how many were read again,
+    how many are kept, and how many bytes they take."""
 
     connections: Callable[[], int]
     upstream_calls: Callable[[], int]
-    upstreams: Callable[[], Sequence[UpstreamFigures]] = tuple
+    upstreams: Callable[[], Sequence[UpstreamFigures]]
+    kept_answers: Callable[[], tuple[int, int, int]]
 
 
 class Metrics(Listener):
@@ -145,6 +147,8 @@ class Metrics(Listener):
         outcome = timing.generation.outcome
         assert outcome is not None
         self._generations.labels(outcome.kind, outcome.reason or "").inc()
+        if timing.origin.is_replay:
+            return  # of its speed the engine had no part
         call = (
             timing.origin.dialect.operation,
             self._model(timing),
@@ -205,6 +209,12 @@ class _State(Collector):
         ):
             yield GaugeMetricFamily(f"trioproxy_{name}", text, value)
         yield from _describe_upstreams(self._gauges.upstreams())
+        hits, kept, kept_bytes = self._gauges.kept_answers()
+        yield CounterMetricFamily(
+            "trioproxy_cache_hits", "Calls that were not made, as their answer was kept.", hits
+        )
+        yield GaugeMetricFamily("trioproxy_cache_answers", "Answers that are kept.", kept)
+        yield GaugeMetricFamily("trioproxy_cache_bytes", "What they take.", kept_bytes)
         for name, text, histogram in (
             (
                 "delivery_delay_seconds",

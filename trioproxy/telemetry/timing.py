@@ -43,6 +43,8 @@ class Origin(Protocol):
     def accepted_at(self) -> float: ...
     @property
     def trace_context(self) -> dict[str, str]: ...
+    @property
+    def is_replay(self) -> bool: ...
 
 
 @runtime_checkable
@@ -217,9 +219,10 @@ class Timing(Watch):
 
     @property
     def connected_at(self) -> float | None:
-        """When the call to the engine had a connection."""
+        """When the call to the engine had a connection; None of one made for another before."""
         head = self.generation.head
-        return head.connected_at if isinstance(head, ConnectedHead) else None
+        when = head.connected_at if isinstance(head, ConnectedHead) else None
+        return None if when is None or when < self.accepted_at else when
 
     @property
     def upstream(self) -> str | None:

@@ -11,7 +11,7 @@ from quart_trio.wrappers import TrioResponse as Response
 
 from trioproxy.config import Settings
 from trioproxy.fanout import Hub
-from trioproxy.gateway import Tenants
+from trioproxy.gateway import Answers, Tenants
 from trioproxy.telemetry import Metrics
 from trioproxy.upstream import Roster, Router
 from trioproxy.web.background import Background
@@ -77,7 +77,8 @@ def create_app(
     app.after_request(note_answer)
 
     router = Router(roster)
-    calls = Calls(settings, hub, router)
+    answers = Answers(settings.cache_ttl, settings.cache_size)
+    calls = Calls(settings, hub, router, answers)
     streams = Streams(settings, metronome)
     generate = Generate(settings, calls, streams)
     for path, dialect in ROUTES.items():
@@ -90,8 +91,9 @@ def create_app(
     app.add_url_rule("/<forwarded:path>", "forward", forward.answer, methods=METHODS)
 
     models = Models(roster, forward)
-    app.add_url_rule("/v1/models", "models", models.list, methods=["GET"])
-    app.add_url_rule("/v1/models/<path:model>", "model", models.show, methods=["GET"])
+    for path, answer in (("/v1/models", models.list), ("/v1/models/<path:model>", models.show)):
+        # Whatever else is asked of them is forwarded, OPTIONS too.
+        app.add_url_rule(path, path, answer, methods=["GET"], provide_automatic_options=False)
 
     background = Background(settings, calls, streams, generate, forward)
     response = "/v1/responses/<response_id>"
@@ -119,7 +121,7 @@ def create_app(
     app.add_url_rule("/page/<name>", "page_file", page.file, methods=["GET"])
 
     operations = Operations(
-        hub, roster, metrics, count_connections, is_open=settings.gateway.is_open
+        hub, roster, answers, metrics, count_connections, is_open=settings.gateway.is_open
     )
     app.add_url_rule("/metrics", "metrics", operations.metrics, methods=["GET"])
     app.add_url_rule("/healthz", "health", operations.health, methods=["GET"])

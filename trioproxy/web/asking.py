@@ -45,7 +45,8 @@ class Origin:
     """What a generation was started for. ``fingerprint`` tells whether another request asks for
     the same; ``tally`` is what its stream has told so far, ``accepted_at`` when the request came,
     in trio's time; ``trace_context`` is that of the client (W3C Trace Context), until one that
-    traces the call has taken its place."""
+    traces the call has taken its place; ``is_replay`` says that an answer that was kept is what it
+    reads."""
 
     path: str
     dialect: Dialect
@@ -55,6 +56,7 @@ class Origin:
     tally: Tally
     accepted_at: float
     trace_context: dict[str, str]
+    is_replay: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,8 @@ class Asking:
     """How a request wants its generation.
 
     ``key`` is None where it must never be shared, ``is_named`` where the client chose it itself;
-    ``shares`` says that one that runs already may answer it.
+    ``shares`` says that one that runs already may answer it, ``may_replay`` that an answer that was
+    kept may, and ``may_keep`` that its own may be kept.
     """
 
     tenant: str
@@ -79,6 +82,8 @@ class Asking:
     is_named: bool
     mode: Mode
     shares: bool
+    may_replay: bool
+    may_keep: bool
     linger: float
     origin: Origin
 
@@ -141,6 +146,9 @@ def read_asking(
     key = None
     if coalesce != "off" and mode != "private":
         key = (caller.tenant, origin.fingerprint if own_key is None else _named(own_key))
+    wanted = _cache_directives(caller)
+    is_own = mode == "private" or own_key is not None  # a generation that is wanted for itself
+    may_keep = not is_own and "no-store" not in wanted
     if mode is None or (mode == "live" and not streamed):
         mode = "replay"  # an answer is worth something only if it is read from its start
     return Asking(
@@ -149,9 +157,17 @@ def read_asking(
         is_named=own_key is not None,
         mode=mode,
         shares=coalesce == "identical" or (coalesce == "explicit" and asked_to_share),
+        may_replay=may_keep and "no-cache" not in wanted,
+        may_keep=may_keep,
         linger=linger,
         origin=origin,
     )
+
+
+def _cache_directives(caller: Caller) -> set[str]:
+    """What the request says of caches (RFC 9111, section 5.2.1)."""
+    told = caller.header(b"cache-control").decode("latin-1").lower()
+    return {directive.strip() for directive in told.split(",")}
 
 
 def read_cursor(request: ProxyRequest) -> Cursor | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 
 from trioproxy.config import Settings
 from trioproxy.fanout import (
@@ -15,10 +16,12 @@ from trioproxy.fanout import (
     Subscriber,
     UnknownGeneration,
 )
+from trioproxy.gateway import Answers
 from trioproxy.upstream import Router, UpstreamRequest
 from trioproxy.web.asking import Asking, Cursor, Origin
 from trioproxy.web.caller import Caller
 from trioproxy.web.failures import Mismatch
+from trioproxy.web.messages import CacheStatus
 
 
 class Calls:
@@ -28,10 +31,11 @@ class Calls:
     ``await``. A subscriber is a context manager, to be entered at once on a stack that outlives it.
     """
 
-    def __init__(self, settings: Settings, hub: Hub, router: Router) -> None:
+    def __init__(self, settings: Settings, hub: Hub, router: Router, answers: Answers) -> None:
         self._settings = settings
         self._hub = hub
         self._router = router
+        self._answers = answers
 
     def join(
         self, caller: Caller, asking: Asking, body: bytes
@@ -40,28 +44,30 @@ class Calls:
         :class:`Mismatch` and :class:`ExpiredGeneration` where a client's own key is in use for what
         it cannot have."""
         streamed = asking.origin.streamed
+        origin, source = self._answer(caller, asking, body)
         return self._hub.join(
             self._key_to_join(asking),
-            self._source(caller, asking.origin, body),
+            source,
             mode=asking.mode,
             linger=asking.linger,
             # A whole answer is gathered as it comes: nobody can be too slow for it.
             on_lag=self._settings.on_lag if streamed else "wait",
             when_full="trim" if streamed else "fail",
             tenant=asking.tenant,
-            origin=asking.origin,
+            origin=origin,
         )
 
     def start(self, caller: Caller, asking: Asking, body: bytes) -> Generation:
         """Find the running twin or start a generation, for a reader who comes later. Raises as
         :meth:`join` does."""
+        origin, source = self._answer(caller, asking, body)
         return self._hub.start(
             self._key_to_join(asking),
-            self._source(caller, asking.origin, body),
+            source,
             mode=asking.mode,
             linger=asking.linger,
             tenant=asking.tenant,
-            origin=asking.origin,
+            origin=origin,
         )
 
     def take_up(
@@ -115,6 +121,19 @@ class Calls:
         generations = [*self._hub.running, *self._hub.retained]
         return [generation for generation in generations if caller.may_see(generation.tenant)]
 
+    def _answer(self, caller: Caller, asking: Asking, body: bytes) -> tuple[Origin, Source]:
+        """What a generation that is to answer is started for, and what it reads: an answer that is
+        kept, or the upstream's, which may be kept."""
+        origin = asking.origin
+        same = (asking.tenant, origin.fingerprint)
+        kept = self._answers.find(same) if asking.may_replay else None
+        if kept is not None:
+            pace = self._settings.cache_replay_rate
+            replay = self._answers.replay(kept, origin.tally, pace)
+            return replace(origin, is_replay=True), replay
+        source = self._source(caller, origin, body)
+        return origin, self._answers.keeping(same, source) if asking.may_keep else source
+
     def _source(self, caller: Caller, origin: Origin, body: bytes) -> Source:
         """The upstream call that is asked for. Not made before the core enters it."""
         call = UpstreamRequest(
@@ -154,6 +173,15 @@ def origin_of(generation: Generation) -> Origin:
     """What a generation of ours was started for."""
     assert isinstance(generation.origin, Origin)
     return generation.origin
+
+
+def cache_status(generation: Generation, asking: Asking) -> CacheStatus:
+    """How a request has got its generation: one that ran (``join``), one that reads an answer that
+    was kept (``hit``), or one that made a call (``miss``)."""
+    origin = origin_of(generation)
+    if origin.tally is not asking.origin.tally:
+        return "join"
+    return "hit" if origin.is_replay else "miss"
 
 
 def _check_same(generation: Generation, asking: Asking) -> None:

@@ -9,9 +9,10 @@ from trioproxy.config import Settings
 from trioproxy.fanout import Outcome, Subscriber
 from trioproxy.upstream import Head
 from trioproxy.web.asking import read_asking, read_cursor, read_linger
-from trioproxy.web.calls import Calls
+from trioproxy.web.calls import Calls, cache_status
 from trioproxy.web.connection import current_request
 from trioproxy.web.failures import respond_to_end, respond_to_gap
+from trioproxy.web.messages import CacheStatus
 from trioproxy.web.responses import name_generation, tell_of_call, upstream_response
 from trioproxy.web.streaming import Streams
 from trioproxy.web.voice import api_voice
@@ -42,17 +43,17 @@ class Generate:
         self, dialect: Dialect, body: bytes, *, streamed: bool, linger: float
     ) -> Response:
         """Answer the current request with what the engine answers to ``body``."""
-        subscriber, is_new = self.subscribe(dialect, body, streamed=streamed, linger=linger)
+        subscriber, cache = self.subscribe(dialect, body, streamed=streamed, linger=linger)
         response = await (self._stream(subscriber, dialect) if streamed else _whole(subscriber))
         name_generation(response, subscriber.generation)
-        response.headers["X-Cache"] = "miss" if is_new else "join"
+        response.headers["X-Cache"] = cache
         return response
 
     def subscribe(
         self, dialect: Dialect, body: bytes, *, streamed: bool, linger: float
-    ) -> tuple[Subscriber, bool]:
-        """Subscribe the current request to what the engine answers to ``body``: to a generation
-        that is new (True), or to one that runs or is taken up again."""
+    ) -> tuple[Subscriber, CacheStatus]:
+        """Subscribe the current request to what the engine answers, or has answered, to ``body``:
+        to a generation that is new, or to one that runs or is taken up again."""
         request = current_request()
         caller = request.caller
         asking = read_asking(
@@ -73,7 +74,7 @@ class Generate:
             if cursor is None
             else self._calls.take_up(caller, asking, cursor)
         )
-        return subscriber, subscriber.generation.origin is asking.origin
+        return subscriber, cache_status(subscriber.generation, asking)
 
     def _streams_by_default(self, dialect: Dialect) -> bool:
         """Whether a request that does not say so is streamed."""

@@ -71,6 +71,8 @@ class Pong(msgspec.Struct, tag="pong", forbid_unknown_fields=True):
     ref: Ref = None
 
 
+CacheStatus = Literal["miss", "join", "hit"]
+
 Command = Generate | Subscribe | Unsubscribe | Cancel | Ping | Pong
 
 _commands = msgspec.json.Decoder(Command)
@@ -122,9 +124,9 @@ def render_event(generation_id: str, event: Event) -> bytes:
     )
 
 
-def started(generation: Generation, ref: Ref, *, is_new: bool) -> bytes:
+def started(generation: Generation, ref: Ref, cache: CacheStatus) -> bytes:
     """The answer to ``generate``."""
-    return _encode("generation", ref, generation=generation.id, cache="miss" if is_new else "join")
+    return _encode("generation", ref, generation=generation.id, cache=cache)
 
 
 def subscribed(generation: Generation, ref: Ref) -> bytes:

@@ -13,6 +13,7 @@ from quart_trio.wrappers import TrioResponse as Response
 
 from trioproxy import __version__
 from trioproxy.fanout import Hub
+from trioproxy.gateway import Answers
 from trioproxy.telemetry import CONTENT_TYPE, Gauges, Metrics, UpstreamFigures
 from trioproxy.upstream import Roster
 from trioproxy.web.responses import json_response
@@ -26,6 +27,7 @@ class Operations:
         self,
         hub: Hub,
         roster: Roster,
+        answers: Answers,
         metrics: Metrics,
         count_connections: Callable[[], int],
         *,
@@ -35,7 +37,12 @@ class Operations:
         self._is_open = is_open
         self._roster = roster
         self._metrics = metrics
-        gauges = Gauges(count_connections, lambda: roster.open_calls, self._upstream_figures)
+        gauges = Gauges(
+            connections=count_connections,
+            upstream_calls=lambda: roster.open_calls,
+            upstreams=self._upstream_figures,
+            kept_answers=lambda: (answers.hits, len(answers), answers.held_bytes),
+        )
         metrics.observe(hub, gauges)
         self._count_connections = count_connections
         self._description = _load_description()

@@ -22,7 +22,7 @@ from trioproxy.fanout import Event, FanoutError, Hub, Mode, Subscriber, UnknownG
 from trioproxy.web import messages
 from trioproxy.web.asking import asked_dialect, body_to_stream, check_linger, read_asking
 from trioproxy.web.caller import Caller
-from trioproxy.web.calls import Calls
+from trioproxy.web.calls import Calls, cache_status
 from trioproxy.web.failures import Mismatch, failure_of
 from trioproxy.web.farewells import (
     CloseCode,
@@ -219,9 +219,9 @@ class Session:
     def _do(self, command: messages.Command) -> Answer | None:
         match command:
             case messages.Generate(ref=ref):
-                subscription, is_new = self._generate(command)
+                subscription, cache = self._generate(command)
                 generation = subscription.subscriber.generation
-                return Answer(messages.started(generation, ref, is_new=is_new), subscription)
+                return Answer(messages.started(generation, ref, cache), subscription)
             case messages.Subscribe(generation=generation_id, after=after, mode=mode, ref=ref):
                 generation = self._calls.find(self._caller, generation_id)
                 subscription = self._subscribe(self._calls.read(generation, after=after, mode=mode))
@@ -244,7 +244,7 @@ class Session:
             case messages.Pong():
                 return None
 
-    def _generate(self, command: messages.Generate) -> tuple[Subscription, bool]:
+    def _generate(self, command: messages.Generate) -> tuple[Subscription, messages.CacheStatus]:
         dialect = asked_dialect(command.path)
         body = body_to_stream(bytes(command.body), dialect)
         linger = self._settings.linger if command.linger is None else check_linger(command.linger)
@@ -261,7 +261,7 @@ class Session:
             accepted_at=trio.current_time(),
         )
         subscription = self._subscribe(self._calls.join(self._caller, asking, body))
-        return subscription, subscription.subscriber.generation.origin is asking.origin
+        return subscription, cache_status(subscription.subscriber.generation, asking)
 
     def _subscribe(self, joining: AbstractContextManager[Subscriber]) -> Subscription:
         with ExitStack() as stack:
