@@ -33,7 +33,21 @@ COUNT = ("7", 7, "7", 7, ["0", "-1", "1.5", "abc", "", "inf"])
 SWITCH = ("true", True, "false", False, ["yes", "", "2"])
 FILE = ("a.pem", "a.pem", '"b.pem"', "b.pem", [""])
 VALUES: dict[str, tuple[str, Any, str, Any, list[str]]] = {
-    "bind": ("[::1]:0", "[::1]:0", '"a-b.example:80"', "a-b.example:80", ["", "x", "1.2.3.4:"]),
+    "bind": (
+        "[::1]:0, unix:/run/a b.sock",
+        "[::1]:0,unix:/run/a b.sock",
+        '"a-b.example:80"',
+        "a-b.example:80",
+        ["", ",", "x", "1.2.3.4:", "a:1,a:1", "unix:a.sock", "unix:/a/", f"unix:/{'a' * 107}"],
+    ),
+    "reuse_port": SWITCH,
+    "trusted_proxies": (
+        "10.0.0.0/8, ::1",
+        "10.0.0.0/8,::1",
+        '"unix"',
+        "unix",
+        ["localhost", "10.0.0.0/33", "1.2.3.4:80"],
+    ),
     "certfile": FILE,
     "keyfile": FILE,
     "upstream": (
@@ -61,6 +75,7 @@ VALUES: dict[str, tuple[str, Any, str, Any, list[str]]] = {
     "first_token_timeout": LIMIT,
     "inter_token_timeout": LIMIT,
     "body_timeout": LIMIT,
+    "drain_delay": STAY,
     "drain": DELAY,
     "max_body": SIZE,
     "max_event": SIZE,
@@ -268,7 +283,8 @@ def test_wrong_value_is_refused_although_another_source_overrides_it():
         ({"environ": {"TRIOPROXY_DEBUG": ""}}, "TRIOPROXY_DEBUG: expected true or false, got ''"),
         (
             {"flags": {"bind": "9010"}},
-            "--bind: expected an address such as 127.0.0.1:9010, got '9010'",
+            "--bind: expected addresses such as 127.0.0.1:9010 and unix:/run/proxy.sock, "
+            "separated by commas, got '9010'",
         ),
         (
             {"flags": {"upstream": "localhost:8080"}},
@@ -620,9 +636,31 @@ def test_origins_may_be_a_list(tmp_path: Path):
     assert settings.allowed_origins == {"https://a.example", "https://b.example"}
 
 
-@pytest.mark.parametrize("bind", ["127.0.0.1:0", "127.9.9.9:1", "localhost:9010", "[::1]:9010"])
+def test_addresses_may_be_a_list(tmp_path: Path):
+    settings = load(file=toml(tmp_path, '[server]\nbind = ["[::1]:80", "unix:/run/a.sock"]'))
+
+    assert settings.binds == ["[::1]:80", "unix:/run/a.sock"]
+
+
+@pytest.mark.parametrize(
+    "bind",
+    [
+        "127.0.0.1:0",
+        "127.9.9.9:1",
+        "localhost:9010",
+        "[::1]:9010",
+        "unix:/run/a.sock",
+        "127.0.0.1:0,127.0.0.1:0,unix:/a",
+    ],
+)
 def test_without_tenants_it_may_listen_on_loopback(bind: str):
     assert load(flags={"bind": bind}).bind == bind
+
+
+def test_each_address_is_looked_at_by_itself():
+    message = refusal(flags={"bind": "unix:/run/a.sock,0.0.0.0:80,127.0.0.1:80"})
+
+    assert message.startswith("--bind: 0.0.0.0:80 can be reached by others")
 
 
 @pytest.mark.parametrize("bind", ["0.0.0.0:9010", "[::]:9010", "192.168.1.2:80", "host:80"])

@@ -28,7 +28,15 @@ if TYPE_CHECKING:
     from trioproxy.telemetry import Listener
 
 _SECTIONS = {
-    "Listening": ("bind", "certfile", "keyfile", "cors_origins", "insecure_open"),
+    "Listening": (
+        "bind",
+        "reuse_port",
+        "certfile",
+        "keyfile",
+        "trusted_proxies",
+        "cors_origins",
+        "insecure_open",
+    ),
     "Upstream": ("upstream", "upstream_key", "upstream_keep_alive", "trust_env", "default_stream"),
     "Generations": ("coalesce", "linger", "create_linger", "retention"),
     "Readers": (
@@ -44,6 +52,7 @@ _SECTIONS = {
         "first_token_timeout",
         "inter_token_timeout",
         "body_timeout",
+        "drain_delay",
         "drain",
     ),
     "Size limits": (

@@ -14,22 +14,27 @@ setting as its author wrote it.
 What is a list is in the file alone: `[[upstream]]`, `[[route]]`, `[[tenant]]` (see `Gateway`).
 """
 
+from trioproxy.config.addresses import UNIX, UNIX_PEERS, Network, parse_address
 from trioproxy.config.describing import describe_settings
 from trioproxy.config.gateway import Gateway, TenantEntry
-from trioproxy.config.loading import ConfigError, load_settings
+from trioproxy.config.loading import TOO_OPEN, ConfigError, load_settings
 from trioproxy.config.naming import HASHED, KEY_EXPECTED, NAME_EXPECTED, Name
 from trioproxy.config.routing import RouteEntry, TargetEntry, UpstreamEntry
-from trioproxy.config.settings import SETTINGS, Coalesce, Setting, Settings, parse_address
+from trioproxy.config.settings import SETTINGS, Coalesce, Setting, Settings
 
 __all__ = [
     "HASHED",
     "KEY_EXPECTED",
     "NAME_EXPECTED",
     "SETTINGS",
+    "TOO_OPEN",
+    "UNIX",
+    "UNIX_PEERS",
     "Coalesce",
     "ConfigError",
     "Gateway",
     "Name",
+    "Network",
     "RouteEntry",
     "Setting",
     "Settings",

@@ -17,7 +17,6 @@ from trioproxy.config.settings import (
     SETTINGS,
     Setting,
     Settings,
-    is_loopback,
     variable_of,
 )
 
@@ -29,11 +28,20 @@ _NEEDS = {"certfile": "keyfile", "keyfile": "certfile", "upstream_key": "upstrea
 """Settings that mean nothing without another."""
 
 
+TOO_OPEN = (
+    "can be reached by others, and anybody could use the engine: configure a [[tenant]], or say "
+    "--insecure-open"
+)
+"""What is to be said of an address that :meth:`Settings.may_listen_on` refuses."""
+
 _TABLES = {
     table: {each.key: each for each in SETTINGS.values() if each.table == table}
     for table in ("server", "limits", "cache", "cors")
 }
 """The tables of a file, and what may stand in each."""
+
+_COMMA_SEPARATED = {"bind", "trusted_proxies", "cors_origins"}
+"""What may be a list in the file."""
 
 _LISTS = {"upstream": "upstreams", "route": "routes", "tenant": "tenants"}
 """Tables of which there may be many, and the fields of `Gateway` that they fill."""
@@ -81,11 +89,9 @@ def load_settings(
     if gateway.upstreams and values.get("upstream") is not None:
         raise ConfigError(f"{spellings['upstream']}: expected no [[upstream]] beside it")
     settings = Settings(**values, gateway=gateway)
-    if gateway.is_open and not (settings.insecure_open or is_loopback(settings.bind)):
-        raise ConfigError(
-            f"{spellings['bind']}: {settings.bind} can be reached by others, and anybody could use "
-            "the engine: configure a [[tenant]], or say --insecure-open"
-        )
+    for address in settings.binds:
+        if not settings.may_listen_on(address):
+            raise ConfigError(f"{spellings['bind']}: {address} {TOO_OPEN}")
     return settings
 
 
@@ -125,7 +131,7 @@ def _from_file(file: Path | None, tables: Mapping[str, Any]) -> Iterator[_Given]
             setting = _TABLES[table].get(key)
             if setting is None:
                 raise ConfigError(f"{file}: {_misplaced(key, table)}")
-            if isinstance(value, list) and setting.name == "cors_origins":
+            if isinstance(value, list) and setting.name in _COMMA_SEPARATED:
                 value = ",".join(map(str, cast("list[object]", value)))
             yield _Given(setting, f"{file}: {table}.{key}", value, is_text=False)
 

@@ -1,6 +1,5 @@
 """What can be set: `Settings`, and the table that is read off its annotations."""
 
-import ipaddress
 import math
 import re
 import sys
@@ -11,6 +10,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
+from trioproxy.config.addresses import is_loopback, parse_binds, parse_proxies
 from trioproxy.config.gateway import Gateway
 from trioproxy.config.naming import KEY_EXPECTED, Key
 
@@ -20,26 +20,6 @@ PREFIX = "TRIOPROXY_"
 def variable_of(name: str) -> str:
     """How the setting with this name is written in the environment."""
     return PREFIX + name.upper()
-
-
-def parse_address(text: str) -> str:
-    """Check `host:port` (IPv6 in brackets, port 0 to 65535) and return it. Raises `ValueError`."""
-    label = r"[A-Za-z0-9_-]{1,63}"
-    address = re.fullmatch(rf"(?:{label}(?:\.{label})*|\[[0-9A-Fa-f:.]+\]):([0-9]{{1,5}})", text)
-    if address is None or int(address[1]) > 65_535:
-        raise ValueError(text)
-    return text
-
-
-def is_loopback(address: str) -> bool:
-    """Whether nobody but this machine can reach an address (`host:port`)."""
-    host = address.rpartition(":")[0].strip("[]")
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False  # a name, of whatever
 
 
 def parse_url(text: str) -> str:
@@ -91,7 +71,14 @@ _RATE = Form("NUMBER", "a number > 0, or inf")
 _SIZE = Form("SIZE", "a size >= 1 byte, such as 65536, 512kB or 16MiB", _parse_size)
 _COUNT = Form("NUMBER", "a whole number >= 1")
 _SWITCH = Form("BOOLEAN", "true or false")
-_ADDRESS = Form("HOST:PORT", "an address such as 127.0.0.1:9010", parse_address)
+_BINDS = Form(
+    "ADDRESSES",
+    "addresses such as 127.0.0.1:9010 and unix:/run/proxy.sock, separated by commas",
+    parse_binds,
+)
+_PROXIES = Form(
+    "NETWORKS", "addresses such as 10.0.0.0/8, separated by commas, or unix", parse_proxies
+)
 URL = Form("URL", "an http(s) URL with a host, and no user, query or fragment", parse_url)
 _ORIGINS = Form(
     "ORIGINS", "origins such as https://app.example, separated by commas, or *", _parse_origins
@@ -122,12 +109,32 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """
 
     bind: Annotated[
-        str, Meta(description="Address to listen on; port 0 picks one.", extra={"form": _ADDRESS})
+        str,
+        Meta(
+            description="Addresses to listen on; port 0 picks one. Sockets that systemd hands over "
+            "take their place.",
+            extra={"form": _BINDS},
+        ),
     ] = "127.0.0.1:9010"
+    reuse_port: Annotated[
+        _Switch,
+        Meta(
+            description="Let another process of this user listen on the same ports, so that a new "
+            "one is there before the old one goes."
+        ),
+    ] = False
     certfile: Annotated[
         _Path, Meta(description="Certificate chain (PEM) to serve TLS with; needs keyfile.")
     ] = None
     keyfile: Annotated[_Path, Meta(description="Private key (PEM) of certfile.")] = None
+    trusted_proxies: Annotated[
+        str,
+        Meta(
+            description="Addresses whose X-Forwarded-For is believed; unix: of all that come over "
+            "a Unix socket.",
+            extra={"form": _PROXIES},
+        ),
+    ] = ""
     upstream: Annotated[
         str | None,
         Meta(
@@ -209,6 +216,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         _Limit, Meta(description="Longest wait between two of its events.")
     ] = 120.0
     body_timeout: Annotated[_Limit, Meta(description="Longest wait for a whole body.")] = 30.0
+    drain_delay: Annotated[
+        _Stay,
+        Meta(
+            description="How long clients are let in at shutdown while /readyz says 503 already, "
+            "so that whoever balances the load sees it."
+        ),
+    ] = 0.0
     drain: Annotated[
         _Delay, Meta(description="What running generations get to finish in at shutdown.")
     ] = 30.0
@@ -270,6 +284,15 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     def is_simulated(self) -> bool:
         """Whether no engine is named, so that a simulated one answers."""
         return self.upstream is None and not self.gateway.upstreams
+
+    @property
+    def binds(self) -> list[str]:
+        """The addresses of ``bind``, one by one."""
+        return self.bind.split(",")
+
+    def may_listen_on(self, address: str) -> bool:
+        """Whether those who can reach an address may use the engine."""
+        return self.insecure_open or not self.gateway.is_open or is_loopback(address)
 
     @property
     def allowed_origins(self) -> frozenset[str]:
