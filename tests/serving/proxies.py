@@ -33,7 +33,7 @@ async def open_simulated(
     async with (
         open_engine(settings=engine_settings or EngineSettings()) as engine,
         open_proxy(
-            Settings(bind="127.0.0.1:0", upstream=engine.url, **settings),
+            Settings(**{"bind": "127.0.0.1:0", "upstream": engine.url, **settings}),
             upstream_url=engine.url,
         ) as proxy,
     ):

@@ -139,13 +139,13 @@ async def test_request_for_tokens_during_the_drain_is_turned_away() -> None:
     async with (
         open_simulated(drain=DRAIN) as (proxy, engine),
         trio.open_nursery() as nursery,
-        post_stream(proxy.binds[0], PATH, STREAM, {"x-sim-tokens": "20"}) as finishing,
+        post_stream(proxy.binds[0], PATH, STREAM, {"x-sim-tokens": "40"}) as finishing,
         open_client(proxy.binds[0]) as late,
     ):
         await late.send(head_of_request % PATH.encode())
         await wait_all_tasks_blocked()
         nursery.start_soon(proxy.shutdown)
-        await wait_all_tasks_blocked()
+        await proxy.hub.wait_draining()
         await late.send(b'{"prompt": "x"}')
 
         head = await late.response_head()

@@ -40,7 +40,8 @@ class RawClient:
         self._stream = stream
         transport = stream if isinstance(stream, trio.SocketStream) else stream.transport_stream
         self._socket = transport.socket
-        self._authority = "{}:{}".format(*self._socket.getpeername())
+        peer = self._socket.getpeername()  # of a Unix socket, the path
+        self._authority = "proxy" if isinstance(peer, str) else "{}:{}".format(*peer)
         self._closure: Closure | None = None
         self._method = "GET"
         self._response = ResponseReader(self._method)
@@ -83,6 +84,11 @@ class RawClient:
         except BaseException:
             sock.close()
             raise
+
+    @classmethod
+    async def connect_unix(cls, path: str) -> Self:
+        """Open a connection to a Unix socket. Raises as `connect`."""
+        return cls(await trio.open_unix_socket(path))
 
     async def send(self, data: bytes, *, within: float = WITHIN) -> None:
         """Send bytes as they are. If cancelled or too slow, some of them may have gone out.
@@ -272,15 +278,19 @@ async def open_client(
 ) -> AsyncGenerator[RawClient]:
     """Connect to the host and port of `url`; the client is closed when the block ends.
 
-    An `https` address wants an `ssl_context`. For `rcvbuf` see `RawClient.connect`.
+    `http://unix:/path` stands for a Unix socket. An `https` address wants an `ssl_context`. For
+    `rcvbuf` see `RawClient.connect`.
     """
-    address = urlsplit(url)
-    assert address.hostname is not None, f"no host in {url!r}"
-    assert address.port is not None, f"no port in {url!r}"
-    assert (address.scheme == "https") == (ssl_context is not None), f"TLS or not? {url!r}"
-    client = await RawClient.connect(
-        address.hostname, address.port, ssl_context=ssl_context, rcvbuf=rcvbuf
-    )
+    if url.startswith("http://unix:"):
+        client = await RawClient.connect_unix(url.removeprefix("http://unix:"))
+    else:
+        address = urlsplit(url)
+        assert address.hostname is not None, f"no host in {url!r}"
+        assert address.port is not None, f"no port in {url!r}"
+        assert (address.scheme == "https") == (ssl_context is not None), f"TLS or not? {url!r}"
+        client = await RawClient.connect(
+            address.hostname, address.port, ssl_context=ssl_context, rcvbuf=rcvbuf
+        )
     try:
         yield client
     finally:

@@ -137,7 +137,7 @@ def serve(config: Path | None, **flags: str | bool | None) -> None:
         if listening or refusal is None:
             raise
         files = f" with {settings.certfile}, {settings.keyfile}" if settings.certfile else ""
-        raise cannot_listen(settings.bind + files, refusal) from None
+        raise cannot_listen(refusal.filename or settings.bind + files, refusal) from None
 
 
 def _flag_text(value: str | bool | None) -> str | None:

@@ -37,13 +37,19 @@ CLOSE_SECONDS = 1.0
 our answer."""
 
 
+LAST_CALL_SECONDS = 0.5
+"""How long, once the server has stopped listening, a client may still send a request that was on
+its way: to close an idle connection at once is to lose what its client is just sending."""
+
+
 class Connection:
     """One client's connection, from its first byte to its last.
 
     The connection's own task reads. When the client leaves (end of file, half-close, reset) it
     cancels the connection's scope, and with it every request of this client, in the same step. All
     waiting for the client is one number, the reader's deadline: none while a request is answered,
-    ``keep_alive_timeout`` between requests, ``CLOSE_SECONDS`` after the last. Writes are made by
+    ``keep_alive_timeout`` between requests, ``CLOSE_SECONDS`` after the last, ``LAST_CALL_SECONDS``
+    for a request when the server is going. Writes are made by
     the request's task, are never shielded, and end with the connection where the client takes no
     byte.
 
@@ -74,12 +80,12 @@ class Connection:
         self._nursery: trio.Nursery
         self._protocol: Http11 | None = None
 
-    def close_if_idle(self) -> None:
-        """End the connection if no request is under way; nothing is lost then."""
-        if self._protocol is None:  # still shaking hands
-            self.kill()
-        elif self._protocol.is_idle:
-            self._wait_for_client(0)
+    def call_last(self) -> None:
+        """End the connection in ``LAST_CALL_SECONDS``, unless a request is under way then: that is
+        answered, and the connection ends with it."""
+        if self._protocol is None or self._protocol.is_idle:
+            last_call = trio.current_time() + LAST_CALL_SECONDS
+            self._deadline = self._reading.deadline = min(self._deadline, last_call)
 
     def kill(self) -> None:
         """End the connection at once, whatever it is doing: its socket is closed, its tasks are
@@ -120,9 +126,7 @@ class Connection:
             parse_socket_addr(socket.family, socket.getsockname()),
             self._send,
         )
-        # One that was accepted in the step in which the server stopped listening is not served.
-        is_late = self._context.terminated.is_set()
-        self._wait_for_client(0 if is_late else self._config.keep_alive_timeout)
+        self._wait_for_client(self._patience(self._config.keep_alive_timeout))
         while True:
             data = b""
             with trio.CancelScope(deadline=self._deadline) as self._reading:
@@ -144,13 +148,18 @@ class Connection:
 
     async def _shake_hands(self, context: ssl.SSLContext) -> bool:
         stream = trio.SSLStream(self._client, context, server_side=True, https_compatible=True)
-        try:
-            with trio.fail_after(self._config.ssl_handshake_timeout):
+        self._wait_for_client(self._patience(self._config.ssl_handshake_timeout))
+        with trio.CancelScope(deadline=self._deadline) as self._reading:
+            try:
                 await stream.do_handshake()
-        except (trio.BrokenResourceError, trio.TooSlowError):
-            return False
-        self._stream = stream
-        return True
+            except trio.BrokenResourceError:
+                return False
+            self._stream = stream
+        return self._stream is stream
+
+    def _patience(self, seconds: float) -> float:
+        """How long a new client is waited for: ``seconds``, or less when the server is going."""
+        return min(seconds, LAST_CALL_SECONDS) if self._context.terminated.is_set() else seconds
 
     def _wait_for_client(self, seconds: float) -> None:
         self._deadline = self._reading.deadline = trio.current_time() + seconds

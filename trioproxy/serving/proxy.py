@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
@@ -14,6 +15,8 @@ from hypercorn.config import Config
 
 from trioproxy.config import Settings
 from trioproxy.fanout import Hub, Limits, open_hub
+from trioproxy.serving.connection import LAST_CALL_SECONDS
+from trioproxy.serving.inherited import listen_on_inherited, take_inherited
 from trioproxy.serving.listening import Listen, listen
 from trioproxy.serving.server import Server, open_server
 from trioproxy.telemetry import GenerationLog, Listener, Telemetry, measure_lag
@@ -38,7 +41,7 @@ above, a request that was under way would be kept for a quarter of an hour."""
 
 
 class Proxy:
-    """A proxy that listens. ``binds`` are its URLs."""
+    """A proxy that listens. ``binds`` are its URLs; ``is_draining`` says that it is going."""
 
     def __init__(
         self, settings: Settings, hub: Hub, board_hub: Hub, roster: Roster, server: Server
@@ -48,22 +51,29 @@ class Proxy:
         self._board_hub = board_hub
         self.roster = roster
         self.server = server
+        self.is_draining = False
 
     @property
     def binds(self) -> list[str]:
         return self.server.binds
 
     async def shutdown(self) -> None:
-        """Stop in good order: accept nobody, let what runs finish for ``drain`` seconds, tell the
-        rest, end them.
+        """Stop in good order: say so for ``drain_delay`` seconds, accept nobody, let what runs
+        finish for ``drain`` seconds, tell the rest, end them.
 
-        Takes ``drain`` + 1 seconds at most, whatever the clients do. If cancelled, what is left is
-        ended by the exit of :func:`open_proxy`.
+        A call whose client is in by then is made; one that comes later, over a connection that is
+        busy, is refused. Takes ``drain_delay`` + ``drain`` + 1.5 seconds at most, whatever the
+        clients do. If cancelled, what is left is ended by the exit of :func:`open_proxy`.
         """
+        self.is_draining = True
+        await self.server.announce_end()
+        await trio.sleep(self.settings.drain_delay)
         await self.server.stop_listening()
-        self.hub.refuse()
         self._board_hub.close()
         with trio.move_on_after(self.settings.drain):
+            with trio.move_on_after(LAST_CALL_SECONDS):
+                await self.server.wait_closed()
+            self.hub.refuse()
             await self.hub.wait_idle()
             await self.server.wait_closed()
         self.hub.close()
@@ -83,7 +93,8 @@ async def open_proxy(
     """Listen and serve for the length of the block. Leaving ends everything at once; see
     :meth:`Proxy.shutdown`. ``telemetry`` is told what happens.
 
-    Clients come in where ``settings.bind`` says, or by ``listen_on`` (a network in memory).
+    Clients come in where ``settings.bind`` says, or by ``listen_on`` (a network in memory, sockets
+    that were handed over).
 
     Raises :exc:`OSError`, in a group as all that leaves a nursery, where the address cannot be
     bound.
@@ -113,7 +124,9 @@ async def open_proxy(
             count_connections=lambda: len(server.connections),
         )
         config = _server_config(settings)
-        listen_on = listen_on or partial(listen, config, write_timeout=settings.write_timeout)
+        listen_on = listen_on or partial(
+            listen, config, write_timeout=settings.write_timeout, reuse_port=settings.reuse_port
+        )
         async with open_server(app, config, listen_on) as server:
             yield Proxy(settings, hub, board_hub, roster, server)
 
@@ -126,16 +139,21 @@ async def serve(
     listeners: Sequence[Listener] = (),
 ) -> None:
     """Serve until SIGTERM or SIGINT, then shut down in good order; a second signal does not wait
-    for it. ``listeners`` are told how generations fare, beside the log.
+    for it. ``listeners`` are told how generations fare, beside the log. Sockets that systemd has
+    handed over take the place of those of ``settings.bind``.
 
     Raises :exc:`OSError`, in a group as all that leaves a nursery, where the address cannot be
     bound.
     """
     telemetry = Telemetry([GenerationLog(), *listeners])
+    inherited = take_inherited(os.environ)
+    listen_on = partial(listen_on_inherited, inherited, settings) if inherited else None
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with (
             trio.open_nursery() as clockwork,
-            open_proxy(settings, upstream_url=upstream_url, telemetry=telemetry) as proxy,
+            open_proxy(
+                settings, upstream_url=upstream_url, listen_on=listen_on, telemetry=telemetry
+            ) as proxy,
         ):
             clockwork.start_soon(measure_lag, telemetry.metrics.loop_lag)
             # What was imported stays: the collector need not walk it each time clients leave. Nor
@@ -161,7 +179,7 @@ async def _cancel_on_next(signals: AsyncIterator[int], scope: trio.CancelScope) 
 
 def _server_config(settings: Settings) -> Config:
     config = Config()
-    config.bind = [settings.bind]
+    config.bind = settings.binds
     config.certfile = settings.certfile
     config.keyfile = settings.keyfile
     config.alpn_protocols = ["http/1.1"]

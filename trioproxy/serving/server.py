@@ -15,7 +15,12 @@ from hypercorn.utils import wrap_app  # pyright: ignore[reportUnknownVariableTyp
 
 from trioproxy.net import DirectStream
 from trioproxy.serving.connection import Connection
-from trioproxy.serving.listening import ClientListener, Listen
+from trioproxy.serving.listener import ClientListener
+from trioproxy.serving.listening import Listen
+
+HANDSHAKE_SECONDS = 0.5
+"""How long TCP's handshakes that have begun get, where another process takes over. It must be less
+than a second (see :mod:`trioproxy.serving.shared_port`)."""
 
 
 class Server:
@@ -31,7 +36,9 @@ class Server:
         self._config = config
         self._ssl_context = ssl_context
         self._context = WorkerContext(None)
+        self._listeners: Sequence[ClientListener] = ()
         self._listening = trio.CancelScope()
+        self._listens_no_more = trio.Event()
         self._closed_one = trio.lowlevel.ParkingLot()
 
     @property
@@ -41,20 +48,40 @@ class Server:
     async def listen(self, listeners: Sequence[ClientListener], connections: trio.Nursery) -> None:
         """Serve who comes, each client as a task of ``connections``, until :meth:`stop_listening`.
 
-        Closes the listeners, whatever ends it.
+        Closes the listeners, whatever ends it, and serves who had got in by then.
         """
-        with self._listening:
-            await trio.serve_listeners(
-                self._serve_client, list(listeners), handler_nursery=connections
-            )
+        self._listeners = listeners
+        try:
+            with self._listening:
+                await trio.serve_listeners(
+                    self._serve_client, list(listeners), handler_nursery=connections
+                )
+        finally:
+            for listener in listeners:
+                for client in listener.waiting:
+                    connections.start_soon(self._serve_client, client)
+            self._listens_no_more.set()
+
+    async def announce_end(self) -> None:
+        """From now on each answer is the last on its connection, and says so."""
+        await self._context.terminated.set()
 
     async def stop_listening(self) -> None:
-        """Accept nobody from now on, close who is idle, and let each other connection end with
-        its response."""
+        """Accept nobody from now on, and let each connection end with its response; an idle one
+        has a last call (:meth:`Connection.call_last`).
+
+        Who is in already is served. Where another process listens on the same port, this takes
+        half a second, so that it gets who would be lost else.
+        """
+        await self.announce_end()
+        turned_away = [listener.turn_away() for listener in self._listeners]
+        if any(turned_away):
+            await trio.sleep(HANDSHAKE_SECONDS)
         self._listening.cancel(reason="shutting down")
-        await self._context.terminated.set()
+        await self._listens_no_more.wait()
+        await trio.lowlevel.checkpoint()  # in which the last clients' tasks begin
         for connection in list(self.connections):
-            connection.close_if_idle()
+            connection.call_last()
 
     async def wait_closed(self) -> None:
         """Wait until no connection is open. If cancelled, nothing has changed."""

@@ -1,0 +1,44 @@
+"""A port on which two processes listen for a while, so that one can go without a client lost.
+
+The kernel spreads newcomers over both (socket(7), SO_REUSEPORT), and resets those that it finds in
+the socket that is closed: those that wait to be accepted, whom
+:class:`~trioproxy.serving.listener.KernelListener` accepts before, and those of whom the last of
+the three packets of TCP's handshake is under way, whom nobody can accept yet. So the socket that is
+about to be closed drops the first packet of each newcomer. It sends that again a second later
+(RFC 6298, section 2), and then meets the other process. The handshakes that had begun end
+meanwhile. (With net.ipv4.tcp_migrate_req the kernel hands them over by itself; it is off by
+default, and not ours to set.)
+"""
+
+from __future__ import annotations
+
+import ctypes
+import socket as stdlib_socket
+import struct
+
+from trioproxy.serving.listener import KernelListener
+
+SO_ATTACH_FILTER = 26
+
+PASS = 0xFFFFFFFF
+SYN = 0x02
+
+_DROP_SYN = [  # as bpf_asm of the kernel's tools would have it, on the header of TCP
+    (0x30, 0, 0, 13),  # ldb [13]: the flags (RFC 9293, section 3.1)
+    (0x45, 0, 1, SYN),  # jset: the next if it is set, else the one after
+    (0x06, 0, 0, 0),  # ret 0: none of the packet
+    (0x06, 0, 0, PASS),  # ret: all of it
+]
+
+
+class SharedPortListener(KernelListener):
+    """A listening TCP socket beside that of another process."""
+
+    def turn_away(self) -> bool:
+        """Drop the first packet of whoever comes, so that they come to the other process in a
+        second. Raises :exc:`OSError`."""
+        program = b"".join(struct.pack("=HBBI", *instruction) for instruction in _DROP_SYN)
+        held = ctypes.create_string_buffer(program)
+        described = struct.pack("HP", len(_DROP_SYN), ctypes.addressof(held))  # struct sock_fprog
+        self.socket.setsockopt(stdlib_socket.SOL_SOCKET, SO_ATTACH_FILTER, described)
+        return True
