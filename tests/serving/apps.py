@@ -106,7 +106,12 @@ class TLS:
 
 @asynccontextmanager
 async def open_app(
-    app: App, *, tls: TLS | None = None, write_timeout: float = 30.0, **config: Any
+    app: App,
+    *,
+    tls: TLS | None = None,
+    write_timeout: float = 30.0,
+    reuse_port: bool = False,
+    **config: Any,
 ) -> AsyncGenerator[Server]:
     """Serve ``app`` on a free port of the loopback interface. ``config`` are settings of
     hypercorn's."""
@@ -117,7 +122,7 @@ async def open_app(
     settings.alpn_protocols = ["http/1.1"]
     for name, value in config.items():
         setattr(settings, name, value)
-    listen_on = partial(listen, settings, write_timeout=write_timeout)
+    listen_on = partial(listen, settings, write_timeout=write_timeout, reuse_port=reuse_port)
     async with open_server(app, settings, listen_on) as server:  # pyright: ignore[reportArgumentType]
         await wait_all_tasks_blocked()  # so that a census of the tasks finds all of the server's
         yield server

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Generator, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 import pytest
@@ -24,9 +24,11 @@ from trioproxy.serving import Proxy, open_proxy
 from trioproxy.serving.inherited import listen_on_inherited, take_inherited
 from trioproxy.serving.listener import KernelListener
 from trioproxy.serving.listening import listen
-from trioproxy.serving.server import Server
+from trioproxy.serving.server import Server, open_server
+from trioproxy.serving.shared_port import PASS, attach_filter
 
 PROMPTLY = 1.0
+DROP_WHAT_IS_NO_SYN = [(0x30, 0, 0, 13), (0x45, 0, 1, 0x02), (0x06, 0, 0, PASS), (0x06, 0, 0, 0)]
 NOWHERE = "http://127.0.0.1:1"
 REQUEST = b"GET /brief HTTP/1.1\r\nHost: server\r\n\r\n"
 
@@ -69,6 +71,31 @@ async def test_client_that_waits_to_be_accepted_is_served(
 
             await assert_answered_last(client)
             client.close()
+
+
+class DeafListener(KernelListener):
+    """One that does not get round to accepting anybody."""
+
+    async def accept(self) -> NoReturn:
+        await trio.sleep_forever()
+
+
+async def test_client_that_nobody_got_round_to_accept_is_served(app: App) -> None:
+    config = Config()
+    config.bind = ["127.0.0.1:0"]
+
+    def listen_badly() -> list[KernelListener]:
+        [listener] = listen(config, write_timeout=30)
+        return [DeafListener(listener.socket, write_timeout=30)]
+
+    async with (
+        open_server(app, config, listen_badly) as server,  # pyright: ignore[reportArgumentType]
+        open_client(server.binds[0]) as client,
+    ):
+        await client.request("GET", "/brief")
+        await stop(server)
+
+        await assert_answered_last(client)
 
 
 @pytest.mark.parametrize("sent_before", [b"", REQUEST[:12]])
@@ -177,6 +204,27 @@ async def test_who_turns_newcomers_away_sends_them_to_the_other() -> None:
 
     assert len(went.waiting) == 0
     assert len(stays.waiting) == 20
+
+
+async def test_client_whose_handshake_is_under_way_is_served(app: App) -> None:
+    """The last packet of it is lost at first, and comes with the request once more."""
+    async with open_app(app, reuse_port=True) as server:
+        listening = listening_socket(server)
+        attach_filter(listening, DROP_WHAT_IS_NO_SYN)
+        async with open_client(server.binds[0]) as client:
+            await client.request("GET", "/brief")
+            await wait_all_tasks_blocked()
+            assert len(server.connections) == 0
+
+            await stop(server)
+
+            await assert_answered_last(client)
+
+
+def listening_socket(server: Server) -> socket.socket:
+    [listener] = server.listeners
+    assert isinstance(listener, KernelListener)
+    return listener.socket
 
 
 # -- sockets that systemd hands over ---------------------------------------------------------------

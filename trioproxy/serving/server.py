@@ -25,7 +25,7 @@ than a second (see :mod:`trioproxy.serving.shared_port`)."""
 
 class Server:
     """The connections that are open, and the way to end them. ``binds`` are the URLs that it
-    listens on."""
+    listens on, with its ``listeners``."""
 
     def __init__(
         self, app: AppWrapper, config: Config, *, ssl_context: ssl.SSLContext | None
@@ -36,7 +36,7 @@ class Server:
         self._config = config
         self._ssl_context = ssl_context
         self._context = WorkerContext(None)
-        self._listeners: Sequence[ClientListener] = ()
+        self.listeners: Sequence[ClientListener] = ()
         self._listening = trio.CancelScope()
         self._listens_no_more = trio.Event()
         self._closed_one = trio.lowlevel.ParkingLot()
@@ -50,7 +50,7 @@ class Server:
 
         Closes the listeners, whatever ends it, and serves who had got in by then.
         """
-        self._listeners = listeners
+        self.listeners = listeners
         try:
             with self._listening:
                 await trio.serve_listeners(
@@ -74,7 +74,7 @@ class Server:
         half a second, so that it gets who would be lost else.
         """
         await self.announce_end()
-        turned_away = [listener.turn_away() for listener in self._listeners]
+        turned_away = [listener.turn_away() for listener in self.listeners]
         if any(turned_away):
             await trio.sleep(HANDSHAKE_SECONDS)
         self._listening.cancel(reason="shutting down")

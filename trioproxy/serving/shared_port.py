@@ -15,6 +15,7 @@ from __future__ import annotations
 import ctypes
 import socket as stdlib_socket
 import struct
+from collections.abc import Sequence
 
 from trioproxy.serving.listener import KernelListener
 
@@ -23,7 +24,12 @@ SO_ATTACH_FILTER = 26
 PASS = 0xFFFFFFFF
 SYN = 0x02
 
-_DROP_SYN = [  # as bpf_asm of the kernel's tools would have it, on the header of TCP
+Instruction = tuple[int, int, int, int]
+"""Of classic BPF: what to do, how far to jump where it holds and where not, and with what."""
+
+_DROP_SYN: list[
+    Instruction
+] = [  # as bpf_asm of the kernel's tools would have it, on the header of TCP
     (0x30, 0, 0, 13),  # ldb [13]: the flags (RFC 9293, section 3.1)
     (0x45, 0, 1, SYN),  # jset: the next if it is set, else the one after
     (0x06, 0, 0, 0),  # ret 0: none of the packet
@@ -37,8 +43,14 @@ class SharedPortListener(KernelListener):
     def turn_away(self) -> bool:
         """Drop the first packet of whoever comes, so that they come to the other process in a
         second. Raises :exc:`OSError`."""
-        program = b"".join(struct.pack("=HBBI", *instruction) for instruction in _DROP_SYN)
-        held = ctypes.create_string_buffer(program)
-        described = struct.pack("HP", len(_DROP_SYN), ctypes.addressof(held))  # struct sock_fprog
-        self.socket.setsockopt(stdlib_socket.SOL_SOCKET, SO_ATTACH_FILTER, described)
+        attach_filter(self.socket, _DROP_SYN)
         return True
+
+
+def attach_filter(socket: stdlib_socket.socket, program: Sequence[Instruction]) -> None:
+    """Have a program of the kernel's decide how much of each packet gets in (socket(7),
+    SO_ATTACH_FILTER). Raises :exc:`OSError`."""
+    packed = b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
+    held = ctypes.create_string_buffer(packed)
+    described = struct.pack("HP", len(program), ctypes.addressof(held))  # struct sock_fprog
+    socket.setsockopt(stdlib_socket.SOL_SOCKET, SO_ATTACH_FILTER, described)
