@@ -153,7 +153,7 @@ async def test_for_the_length_of_the_delay_newcomers_are_served() -> None:
                 await client.body()
                 statuses.append((head.status, head.headers.get("connection")))
 
-        assert proxy.is_draining
+        assert proxy.server.is_draining
     assert statuses == [(200, "close")] * 2
 
 

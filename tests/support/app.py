@@ -21,4 +21,5 @@ def make_app(settings: Settings, hub: Hub, roster: Roster) -> QuartTrio:
         metronome=Metronome(settings.heartbeat),
         metrics=Metrics(),
         count_connections=lambda: 0,
+        is_draining=lambda: False,
     )

@@ -45,6 +45,7 @@ def log_one(**facts: Any) -> None:
     usual = {
         "method": "POST",
         "path": "/v1/completions",
+        "client": "203.0.113.9",
         "status": 200,
         "tenant": "~0123456789abcdef",
         "generation": "gen_1",
@@ -64,6 +65,7 @@ def test_a_request_is_a_line_of_json() -> None:
         "level": "info",
         "method": "POST",
         "path": "/v1/completions",
+        "client": "203.0.113.9",
         "status": 200,
         "tenant": "~0123456789ab",
         "generation": "gen_1",

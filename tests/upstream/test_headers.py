@@ -69,6 +69,11 @@ def test_headers_of_one_connection_travel_in_neither_direction(
         b"Cookie",
         b"Accept-Encoding",
         b"X-Conversation-Id",
+        b"Forwarded",
+        b"X-Real-IP",
+        b"X-Forwarded-For",
+        b"X-Forwarded-Proto",
+        b"X-Forwarded-Anything",
     ],
 )
 def test_headers_that_are_not_the_engines_business_are_not_sent(name: bytes) -> None:

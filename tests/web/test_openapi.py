@@ -14,8 +14,9 @@ from tests.e2e.commands import open_proxy, open_simulator
 from tests.support.app import make_app
 from tests.web.service import NOBODY_THERE, open_simulated
 from trioproxy import __version__
-from trioproxy.config import Settings
+from trioproxy.config import Gateway, Settings, TenantEntry
 from trioproxy.fanout import open_hub
+from trioproxy.gateway import hash_key
 from trioproxy.upstream import open_roster
 from trioproxy.wire import ROUTES
 
@@ -31,7 +32,7 @@ IN_NO_DOCUMENT = {
 }
 """The routes that no document has."""
 
-TRIED_OPERATIONS = 20
+TRIED_OPERATIONS = 21
 """All, but for the one by which the document itself is had."""
 
 SCHEMATHESIS = """
@@ -114,6 +115,30 @@ async def test_the_document_knows_every_api_by_its_dialect() -> None:
     assert {path: dialect.name for path, dialect in ROUTES.items()} == described
     creation = document["components"]["schemas"]["Creation"]
     assert list(ROUTES) == creation["properties"]["path"]["enum"]
+
+
+async def test_the_document_tells_what_needs_a_key() -> None:
+    guarded = Gateway(tenants=(TenantEntry(name="a", keys=(hash_key(b"tp-a"),)),))
+    document = await get_document()
+    wants_key = {
+        (path, method): document["paths"][path][method.lower()].get("security") != []
+        for path, method in operations_of(document)
+    }
+    async with open_simulated(gateway=guarded) as service:
+        refused = {
+            (path, method): (await service.http.request(method, path)).status_code == 401
+            for path, method in wants_key
+        }
+
+    assert refused == wants_key
+    assert {operation for operation, wants in wants_key.items() if not wants} == {
+        ("/healthz", "GET"),
+        ("/readyz", "GET"),
+        ("/openapi.json", "GET"),
+    }
+    for path, method in (operation for operation, wants in wants_key.items() if wants):
+        responses = document["paths"][path][method.lower()]["responses"]
+        assert {"401", "default"} & responses.keys(), f"{method} {path}"
 
 
 def test_every_route_answers_as_the_document_says_whatever_it_is_asked(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ above, a request that was under way would be kept for a quarter of an hour."""
 
 
 class Proxy:
-    """A proxy that listens. ``binds`` are its URLs; ``is_draining`` says that it is going."""
+    """A proxy that listens. ``binds`` are its URLs."""
 
     def __init__(
         self, settings: Settings, hub: Hub, board_hub: Hub, roster: Roster, server: Server
@@ -51,7 +51,6 @@ class Proxy:
         self._board_hub = board_hub
         self.roster = roster
         self.server = server
-        self.is_draining = False
 
     @property
     def binds(self) -> list[str]:
@@ -65,7 +64,6 @@ class Proxy:
         busy, is refused. Takes ``drain_delay`` + ``drain`` + 1.5 seconds at most, whatever the
         clients do. If cancelled, what is left is ended by the exit of :func:`open_proxy`.
         """
-        self.is_draining = True
         await self.server.announce_end()
         await trio.sleep(self.settings.drain_delay)
         await self.server.stop_listening()
@@ -122,6 +120,7 @@ async def open_proxy(
             metronome=metronome,
             metrics=telemetry.metrics,
             count_connections=lambda: len(server.connections),
+            is_draining=lambda: server.is_draining,
         )
         config = _server_config(settings)
         listen_on = listen_on or partial(

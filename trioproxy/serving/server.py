@@ -45,6 +45,11 @@ class Server:
     def scheme(self) -> str:
         return "https" if self._ssl_context else "http"
 
+    @property
+    def is_draining(self) -> bool:
+        """It has been announced that it is going."""
+        return self._context.terminated.is_set()
+
     async def listen(self, listeners: Sequence[ClientListener], connections: trio.Nursery) -> None:
         """Serve who comes, each client as a task of ``connections``, until :meth:`stop_listening`.
 

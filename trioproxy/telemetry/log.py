@@ -24,17 +24,20 @@ def log_request(
     *,
     method: str,
     path: str,
+    client: str | None,
     status: int | None,
     tenant: str,
     generation: str | None,
     seconds: float,
 ) -> None:
-    """A request is over; ``status`` is None where its client left before the head."""
+    """A request is over; ``status`` is None where its client left before the head, ``client``
+    where it has no address."""
     if not _log.isEnabledFor(logging.INFO):
         return
     facts = {
         "method": method,
         "path": path,
+        "client": client,
         "status": status,
         "tenant": _short(tenant),
         "generation": generation,

@@ -43,6 +43,9 @@ NOT_REQUESTED = frozenset(
         # llama.cpp lets a conversation survive its client's disconnect: it would generate for
         # nobody
         b"x-conversation-id",
+        # where the client is: it may say what it likes, and the engine has no use for it
+        b"forwarded",
+        b"x-real-ip",
         # what a browser says of its page: who may come from where is decided here
         b"origin",
         b"referer",
@@ -58,6 +61,9 @@ NOT_ANSWERED = frozenset({b"content-length", b"set-cookie", b"date", b"server"})
 CALL_HEADERS = frozenset({b"x-request-id", b"request-id"})
 CALL_PREFIXES = (b"x-ratelimit-", b"anthropic-", b"openai-", b"x-litellm-")
 """What engines and gateways tell of a call beside its answer."""
+
+FORWARDED_PREFIX = b"x-forwarded-"
+"""The older form of ``Forwarded`` (RFC 7239)."""
 
 CORS_PREFIX = b"access-control-"
 """What an engine lets pages of other origins do was meant for its own address."""
@@ -79,7 +85,11 @@ def request_headers(
     if key is not None or not forward_credentials:
         dropped |= CREDENTIALS
     dropped |= {name for name, _ in added}
-    kept = [pair for pair in _end_to_end(headers) if pair[0] not in dropped]
+    kept = [
+        pair
+        for pair in _end_to_end(headers)
+        if pair[0] not in dropped and not pair[0].startswith(FORWARDED_PREFIX)
+    ]
     kept.append((b"accept-encoding", b"identity"))
     if key is not None:
         kept.append(_credential(headers, key.encode()))

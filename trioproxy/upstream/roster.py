@@ -13,7 +13,7 @@ import trio
 from trioproxy.config import RouteEntry, Settings, TargetEntry, UpstreamEntry
 from trioproxy.upstream.breaker import Breaker
 from trioproxy.upstream.errors import UnknownModel
-from trioproxy.upstream.health import watch_health
+from trioproxy.upstream.health import any_lives, watch_health
 from trioproxy.upstream.route import Member, Route, Target
 from trioproxy.upstream.standing import Standing
 from trioproxy.upstream.upstream import Timeouts, Upstream
@@ -67,6 +67,12 @@ class Roster:
         """The calls that hold, or are getting, a connection, those of former members included."""
         upstreams = [*self._former, *(member.upstream for member in self.members)]
         return sum(upstream.open_calls for upstream in upstreams)
+
+    async def is_ready(self) -> bool:
+        """Whether there is one that may be called, and that lives. If cancelled, nothing has
+        changed."""
+        members = [member for member in self.members if member.standing.is_available]
+        return await any_lives(member.upstream for member in members)
 
     @property
     def is_single(self) -> bool:

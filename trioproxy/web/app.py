@@ -28,6 +28,7 @@ from trioproxy.web.metronome import Metronome
 from trioproxy.web.models import Models
 from trioproxy.web.operations import Operations
 from trioproxy.web.page import Page
+from trioproxy.web.readiness import Readiness
 from trioproxy.web.sockets import (
     ProxyWebsocket,
     SocketConnection,
@@ -35,6 +36,7 @@ from trioproxy.web.sockets import (
     current_websocket,
 )
 from trioproxy.web.streaming import Streams
+from trioproxy.web.whereabouts import Whereabouts
 from trioproxy.wire import OPENAI_RESPONSES, ROUTES, BadRequest
 
 
@@ -56,6 +58,7 @@ def create_app(
     metronome: Metronome,
     metrics: Metrics,
     count_connections: Callable[[], int],
+    is_draining: Callable[[], bool],
 ) -> ProxyApp:
     """Make the ASGI application that serves ``hub`` over the upstreams of ``roster``, and, from
     ``board_hub``, how its generations fare. It owns nothing of these."""
@@ -64,6 +67,9 @@ def create_app(
     app.config["BODY_TIMEOUT"] = settings.body_timeout
     app.config["RESPONSE_TIMEOUT"] = None  # a stream lasts as long as it lasts
     app.register_error_handler(Exception, respond_to_error)
+    whereabouts = Whereabouts(settings.trusted_proxies)
+    app.before_request(whereabouts.note)
+    app.before_websocket(whereabouts.note_websocket)
     app.before_request(refuse_odd_target)
     app.before_websocket(refuse_odd_target)
     app.url_map.merge_slashes = False  # its redirect would name the wrong scheme behind a proxy
@@ -121,10 +127,18 @@ def create_app(
     app.add_url_rule("/page/<name>", "page_file", page.file, methods=["GET"])
 
     operations = Operations(
-        hub, roster, answers, metrics, count_connections, is_open=settings.gateway.is_open
+        hub,
+        roster,
+        answers,
+        metrics,
+        count_connections,
+        is_draining=is_draining,
+        is_upstream_ready=Readiness(roster.is_ready),
+        is_open=settings.gateway.is_open,
     )
     app.add_url_rule("/metrics", "metrics", operations.metrics, methods=["GET"])
     app.add_url_rule("/healthz", "health", operations.health, methods=["GET"])
+    app.add_url_rule("/readyz", "ready", operations.readiness, methods=["GET"])
     app.add_url_rule("/openapi.json", "openapi", operations.describe, methods=["GET"])
     if settings.debug:
         app.add_url_rule("/debug/census", "census", operations.census, methods=["GET"])

@@ -23,6 +23,7 @@ class Caller:
             proxy.
         is_admin: who sees everybody's.
         is_operator: who may ask what concerns everybody; without tenants, anybody.
+        address: where they are, as far as that can be believed; None where it is not known.
     """
 
     tenant: str
@@ -30,6 +31,7 @@ class Caller:
     query: bytes
     is_admin: bool = False
     is_operator: bool = False
+    address: str | None = None
 
     def may_see(self, tenant: str) -> bool:
         """Whether what is this tenant's exists, to this one."""
@@ -44,15 +46,18 @@ NOBODY = Caller("", [], b"")
 """Whoever has not been let in."""
 
 
-def caller_of_request(tenant: Tenant, headers: HeaderPairs, query: bytes) -> Caller:
+def caller_of_request(
+    tenant: Tenant, headers: HeaderPairs, query: bytes, address: str | None
+) -> Caller:
     """The caller of an HTTP request."""
     fields = [field for field in query.split(b"&") if not field.startswith(_RESUME_FIELD)]
-    return Caller(tenant.name, headers, b"&".join(fields), tenant.is_admin, tenant.is_operator)
+    query = b"&".join(fields)
+    return Caller(tenant.name, headers, query, tenant.is_admin, tenant.is_operator, address)
 
 
-def caller_of_websocket(tenant: Tenant, headers: HeaderPairs) -> Caller:
+def caller_of_websocket(tenant: Tenant, headers: HeaderPairs, address: str | None) -> Caller:
     """The caller of a WebSocket, by the headers of its handshake: it makes calls as if it had sent
     JSON."""
     kept = [pair for pair in headers if not pair[0].startswith(_HANDSHAKE)]
     headers = [*kept, (b"content-type", b"application/json")]
-    return Caller(tenant.name, headers, b"", tenant.is_admin, tenant.is_operator)
+    return Caller(tenant.name, headers, b"", tenant.is_admin, tenant.is_operator, address)

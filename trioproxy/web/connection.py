@@ -23,8 +23,9 @@ logger = logging.getLogger(__name__)
 class ProxyRequest(TrioRequest):
     """A request that owns what was acquired for it. Left when the response is out, or on the way
     there. ``accepted_at`` is when its head had come, in trio's time; ``caller`` is who asks, as
-    :mod:`trioproxy.web.door` found; ``status`` and
-    ``generation_id`` are what it is answered with, None before and where there is none.
+    :mod:`trioproxy.web.door` found, and ``address`` where they are, as
+    :mod:`trioproxy.web.whereabouts` did; ``status`` and ``generation_id`` are what it is answered
+    with, None before and where there is none.
 
     A subscriber is entered as the plain context manager it is, and left synchronously, whatever
     cancels the request; the stack is asynchronous for the sake of a forwarded call, whose closing
@@ -33,6 +34,7 @@ class ProxyRequest(TrioRequest):
 
     exit_stack: AsyncExitStack
     accepted_at: float
+    address: str | None = None
     caller: Caller = NOBODY
     status: int | None = None
     generation_id: str | None = None
@@ -95,6 +97,7 @@ def _log(request: ProxyRequest) -> None:
     log_request(
         method=request.method,
         path=request.path,
+        client=request.address,
         status=request.status,
         tenant=request.caller.tenant,
         generation=request.generation_id,

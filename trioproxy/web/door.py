@@ -13,7 +13,7 @@ from trioproxy.web.connection import current_request
 from trioproxy.web.cors import Cors
 from trioproxy.web.sockets import ProxyWebsocket, current_websocket
 
-FOR_EVERYBODY = frozenset({"health", "openapi"})
+FOR_EVERYBODY = frozenset({"health", "ready", "openapi"})
 """Routes by whose answers nobody learns anything about anybody."""
 
 FOR_OPERATORS = frozenset({"metrics", "census", "page", "page_file"})
@@ -46,7 +46,8 @@ class Door:
         except Unauthorized as error:
             error.scheme = "Basic" if request.endpoint in FOR_OPERATORS else "Bearer"
             raise
-        request.caller = caller_of_request(tenant, headers, request.scope["query_string"])
+        query = request.scope["query_string"]
+        request.caller = caller_of_request(tenant, headers, query, request.address)
         if request.endpoint in FOR_OPERATORS and not tenant.is_operator:
             raise Forbidden("this is for operators: the key must be that of an admin")
 
@@ -57,7 +58,8 @@ class Door:
         if offered := list(_offered_credentials(asking)):
             # The browser may have sent the password of the page too.
             headers = [pair for pair in headers if pair[0] != b"authorization"] + offered
-        asking.caller = caller_of_websocket(self._tenants.identify(headers), headers)
+        tenant = self._tenants.identify(headers)
+        asking.caller = caller_of_websocket(tenant, headers, asking.address)
 
     def _without_what_a_browser_adds(
         self, asking: Request | Websocket, headers: HeaderPairs

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from importlib import resources
 from typing import Any
 
@@ -20,8 +20,8 @@ from trioproxy.web.responses import json_response
 
 
 class Operations:
-    """``/healthz``, ``/metrics``, ``/debug/census`` and ``/openapi.json``. ``count_connections`` is
-    the server's, which lies above."""
+    """``/healthz``, ``/readyz``, ``/metrics``, ``/debug/census`` and ``/openapi.json``.
+    ``count_connections`` and ``is_draining`` are the server's, which lies above."""
 
     def __init__(
         self,
@@ -31,9 +31,13 @@ class Operations:
         metrics: Metrics,
         count_connections: Callable[[], int],
         *,
+        is_draining: Callable[[], bool],
+        is_upstream_ready: Callable[[], Awaitable[bool]],
         is_open: bool,
     ) -> None:
         self._hub = hub
+        self._is_draining = is_draining
+        self._is_upstream_ready = is_upstream_ready
         self._is_open = is_open
         self._roster = roster
         self._metrics = metrics
@@ -58,6 +62,14 @@ class Operations:
                 "subscribers": self._count_subscribers(),
             }
         )
+
+    async def readiness(self) -> Response:
+        """Whether it is worth while to send calls here: 503, and why, where it is not."""
+        if self._is_draining():
+            return _unready("draining")
+        if not await self._is_upstream_ready():
+            return _unready("upstream")
+        return json_response({"status": "ready"})
 
     async def metrics(self) -> Response:  # noqa: ASYNC124 - or Quart takes a thread
         """All metrics, in Prometheus's text format."""
@@ -98,6 +110,10 @@ class Operations:
     def _count_subscribers(self) -> int:
         generations = [*self._hub.running, *self._hub.retained]
         return sum(len(generation.subscribers) for generation in generations)
+
+
+def _unready(reason: str) -> Response:
+    return json_response({"status": "unready", "reason": reason}, 503)
 
 
 def _load_description() -> bytes:

@@ -22,8 +22,9 @@ SUBPROTOCOL = "trioproxy.v1"
 
 
 class ProxyWebsocket(TrioWebsocket):
-    """A WebSocket that knows who is behind it, as :mod:`trioproxy.web.door` found."""
+    """A WebSocket that knows who is behind it, and where, as :class:`ProxyRequest` does."""
 
+    address: str | None = None
     caller: Caller = NOBODY
 
     @property
