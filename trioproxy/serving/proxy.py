@@ -18,6 +18,7 @@ from trioproxy.fanout import Hub, Limits, open_hub
 from trioproxy.serving.connection import LAST_CALL_SECONDS
 from trioproxy.serving.inherited import listen_on_inherited, take_inherited
 from trioproxy.serving.listening import Listen, listen
+from trioproxy.serving.notifying import open_notifier
 from trioproxy.serving.server import Server, open_server
 from trioproxy.telemetry import GenerationLog, Listener, Telemetry, measure_lag
 from trioproxy.upstream import Roster, open_roster
@@ -147,7 +148,10 @@ async def serve(
     telemetry = Telemetry([GenerationLog(), *listeners])
     inherited = take_inherited(os.environ)
     listen_on = partial(listen_on_inherited, inherited, settings) if inherited else None
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    with (
+        open_notifier(os.environ) as notifier,
+        trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals,
+    ):
         async with (
             trio.open_nursery() as clockwork,
             open_proxy(
@@ -161,9 +165,12 @@ async def serve(
             gc.collect()
             gc.freeze()
             gc.set_threshold(GARBAGE_AT_ONCE, LOOKS_AT_THE_YOUNG, LOOKS_AT_THE_YOUNG)
+            clockwork.start_soon(notifier.feed_watchdog)
             if on_listening is not None:
                 on_listening(proxy.binds)
+            notifier.ready()
             await anext(signals)
+            notifier.stopping()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_cancel_on_next, signals, nursery.cancel_scope)
                 await proxy.shutdown()
