@@ -18,6 +18,7 @@ from hypercorn.protocol.events import (
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.h11 import STREAM_ID, H11Protocol, H11WSConnection
 
+from trioproxy.serving.ambiguity import is_ambiguous
 from trioproxy.serving.websocket import WebSocketStream
 
 HTTP_VERSIONS = {b"1.0", b"1.1"}
@@ -36,6 +37,7 @@ class Http11(H11Protocol):
       is told that the connection closes after the response. One that has the whole response may
       send its next request before the application is through with this one: that request is
       answered.
+    * A request that others might read in another way is refused (:mod:`~.ambiguity`).
     * A request for HTTP/2 by prior knowledge is refused, one by upgrade is answered in HTTP/1.1.
     * Whether the connection can be reused is decided, and told (``Updated``, ``Closed``), before
       the application is told that the exchange is over. The telling cancels the task that runs
@@ -57,6 +59,12 @@ class Http11(H11Protocol):
             h11.IDLE,
             h11.SEND_BODY,
         }
+
+    @property
+    def _awaits_head(self) -> bool:
+        """What comes next is a request's head."""
+        connection = self.connection
+        return isinstance(connection, h11.Connection) and connection.their_state is h11.IDLE
 
     @property
     def end_would_pass_for_whole(self) -> bool:
@@ -120,6 +128,7 @@ class Http11(H11Protocol):
         while not self.has_whole_request:  # what lies behind it waits for its turn
             if self.connection.they_are_waiting_for_100_continue:
                 await self._send_h11_event(h11.InformationalResponse(status_code=100, headers=[]))
+            came = self.connection.trailing_data[0] if self._awaits_head else b""
             try:
                 event = self.connection.next_event()
             except h11.RemoteProtocolError as error:
@@ -128,6 +137,10 @@ class Http11(H11Protocol):
             if isinstance(event, h11.Request):
                 if event.http_version not in HTTP_VERSIONS:
                     await self._refuse(505)
+                    return
+                head = came[: len(came) - len(self.connection.trailing_data[0])]
+                if is_ambiguous(event, head):
+                    await self._refuse(400)
                     return
                 await self.send(Updated(idle=False))
                 await self._create_stream(event)

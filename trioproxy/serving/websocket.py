@@ -23,6 +23,8 @@ class WebSocketStream(WSStream):
 
     What differs from hypercorn's, and why:
 
+    * A handshake that is none ends the connection. hypercorn refuses it and keeps the connection,
+      for as long as the client likes.
     * Bytes that come before the handshake is answered end the connection. hypercorn refuses them
       and leaves the application to wait for more.
     * A message over the limit, and bytes that break the protocol, are answered with their close
@@ -50,6 +52,8 @@ class WebSocketStream(WSStream):
             await self.send(StreamClosed(stream_id=self.stream_id))
         else:
             await super().handle(event)
+            if self.closed and self.app_put is None:  # it was refused
+                await self.send(StreamClosed(stream_id=self.stream_id))
 
     async def app_send(self, message: ASGISendEvent | None) -> None:
         await super().app_send(message)
