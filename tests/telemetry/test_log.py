@@ -159,3 +159,16 @@ def test_no_value_breaks_a_line() -> None:
 
     assert stream.getvalue().count("\n") == 1
     assert len(lines_of(stream)) == 1
+
+
+def test_a_crash_for_people_has_its_traceback_without_the_variables() -> None:
+    stream = configured("text")
+    key = "sk-5ecret"
+    try:
+        raise ZeroDivisionError(f"no {len(key)}th \x1b[31mprompt")
+    except ZeroDivisionError as error:
+        logging.getLogger("trioproxy.web").error("a request crashed", exc_info=error)
+
+    written = stream.getvalue()
+    assert "\nZeroDivisionError: no 9th \\x1b[31mprompt\n" in written
+    assert key not in written

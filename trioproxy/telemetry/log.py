@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from typing import Literal, TextIO, cast
 
 import structlog
@@ -95,7 +96,12 @@ def _formatter(*, is_for_people: bool, colors: bool) -> logging.Formatter:
     ]
     last: list[structlog.typing.Processor]
     if is_for_people:
-        last = [_without_nothing, structlog.dev.ConsoleRenderer(colors=colors)]
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=colors,
+            # Its own shows the variables of each frame too, and there prompts and keys are.
+            exception_formatter=_print_traceback,
+        )
+        last = [_without_nothing, _harmless, renderer]
     else:
         last = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     return structlog.stdlib.ProcessorFormatter(
@@ -120,6 +126,28 @@ def _without_nothing(
     logger: object, method: str, event: structlog.typing.EventDict
 ) -> structlog.typing.EventDict:
     return {name: value for name, value in event.items() if value is not None}
+
+
+def _harmless(
+    logger: object, method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """What clients and engines have said, so that it moves nothing on a terminal."""
+    return {
+        name: _printable(value) if isinstance(value, str) else value
+        for name, value in event.items()
+    }
+
+
+def _print_traceback(output: TextIO, exc_info: structlog.typing.ExcInfo) -> None:
+    lines = "".join(traceback.format_exception(*exc_info)).rstrip("\n").split("\n")
+    output.write("\n" + "\n".join(map(_printable, lines)))
+
+
+def _printable(text: str) -> str:
+    """The text with escapes in place of what is not to be seen: control characters, line ends."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
 def _short(tenant: str) -> str:

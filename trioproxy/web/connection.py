@@ -89,7 +89,7 @@ class RequestConnection(TrioASGIHTTPConnection):
                 await super().handle_request(nursery, request, send)
             except SourceFailed as error:
                 # The head is out and the rest will not come: only cutting the body can tell.
-                logger.warning("%s was cut: %s", request.path, error)
+                logger.warning("%r was cut: %s", request.path, error)
                 nursery.cancel_scope.cancel(reason="the answer broke off")
 
 
