@@ -9,6 +9,7 @@ from trioproxy.wire import (
     OPENAI_CHAT,
     OPENAI_RESPONSES,
     Dialect,
+    Message,
     Tally,
     Usage,
 )
@@ -48,3 +49,11 @@ def test_half_a_stream_tells_what_it_has_told() -> None:
         tally.count(message)
 
     assert (tally.text_events, tally.usage) == (8, Usage(1, None))
+
+
+@pytest.mark.parametrize("told", [-1, 2**53 + 1, 10**400], ids=["negative", "inexact", "no float"])
+def test_a_count_that_nothing_can_reckon_with_is_none(told: int) -> None:
+    tally = Tally(OPENAI_CHAT)
+    tally.count(Message(None, b'{"usage":{"prompt_tokens":7,"completion_tokens":%d}}' % told))
+
+    assert tally.usage == Usage(prompt_tokens=7)

@@ -16,6 +16,10 @@ from typing import Literal
 from trioproxy.wire.framing import Framing
 from trioproxy.wire.sse import Message
 
+MAX_TOKENS = 2**53
+"""An upstream may tell any number; beyond this one not every reader of JSON reads it exactly, and
+sums of them are no floats (RFC 8259, section 6)."""
+
 
 class Verdict(Enum):
     """What one message decides about its stream."""
@@ -46,10 +50,13 @@ class Usage:
 
 
 def usage_of(prompt_tokens: int | None, completion_tokens: int | None) -> Usage | None:
-    """Return these counts, None where there are none."""
-    if prompt_tokens is None and completion_tokens is None:
-        return None
-    return Usage(prompt_tokens, completion_tokens)
+    """Return these counts, None where there are none. One below 0 or above `MAX_TOKENS` is none."""
+    usage = Usage(_count(prompt_tokens), _count(completion_tokens))
+    return None if usage == Usage() else usage
+
+
+def _count(told: int | None) -> int | None:
+    return told if told is not None and 0 <= told <= MAX_TOKENS else None
 
 
 @dataclass(frozen=True, slots=True)
