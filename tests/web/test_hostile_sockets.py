@@ -193,7 +193,7 @@ async def test_who_does_not_wait_for_the_handshake_is_refused() -> None:
     head = "".join(f"{name}: {value}\r\n" for name, value in HANDSHAKE.items())
     async with nothing_left() as service, open_client(service.url) as client:
         await client.send(
-            f"GET /v1/ws HTTP/1.1\r\nhost: x\r\n{head}\r\n".encode()
+            f"GET /v1/ws HTTP/1.1\r\nhost: localhost\r\n{head}\r\n".encode()
             + frame(TEXT, b'{"type":"ping","ref":1}')
         )
         assert (await client.response_head()).status == 400

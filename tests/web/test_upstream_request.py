@@ -120,7 +120,7 @@ async def test_headers_named_in_connection_do_not_reach_the_engine() -> None:
 
 
 async def test_the_engine_is_asked_for_an_uncompressed_answer_under_its_own_name() -> None:
-    headers = {"accept-encoding": "gzip, br", "host": "proxy.test"}
+    headers = {"accept-encoding": "gzip, br", "host": "proxy.localhost"}
     async with open_scripted() as service, service.ask(STREAMED, headers=headers):
         call = await service.upstream.next_call()
 
@@ -133,7 +133,7 @@ async def test_a_body_in_chunks_reaches_the_engine_with_its_length() -> None:
     async with open_scripted() as service, open_client(service.url) as client:
         half = len(STREAMED) // 2
         await client.send(
-            b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+            b"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n"
             + b"".join(
                 b"%x\r\n%b\r\n" % (len(part), part) for part in (STREAMED[:half], STREAMED[half:])
             )

@@ -24,6 +24,7 @@ from trioproxy.web.failures import respond_to_error
 from trioproxy.web.forwarding import METHODS, Forward, ForwardedPath
 from trioproxy.web.generate import Generate
 from trioproxy.web.generations import Generations
+from trioproxy.web.hosts import Hosts
 from trioproxy.web.metronome import Metronome
 from trioproxy.web.models import Models
 from trioproxy.web.operations import Operations
@@ -74,6 +75,9 @@ def create_app(
     app.before_websocket(refuse_odd_target)
     app.url_map.merge_slashes = False  # its redirect would name the wrong scheme behind a proxy
 
+    hosts = Hosts(settings)
+    app.before_request(hosts.check)
+    app.before_websocket(hosts.check)
     cors = Cors(settings.allowed_origins)
     app.before_request(cors.answer_preflight)
     door = Door(Tenants(settings.gateway), cors)
