@@ -52,9 +52,8 @@ class Forward:
 
     async def answer(self, path: str) -> Response:
         request = current_request()
-        segments = path.split("/")
-        if {".", ".."} & set(segments) or "" in segments[:-1]:
-            raise BadRequest("the path must not contain empty, . or .. segments")
+        if _could_lead_elsewhere(path):
+            raise BadRequest("the path must not contain empty, . or .. segments, nor backslashes")
         is_harmless = _FOR_EVERY_TENANT.fullmatch(f"{request.method} {path}")
         if not (request.caller.is_operator or is_harmless):
             raise Forbidden("what the engine keeps is everybody's: only an admin may ask for this")
@@ -81,6 +80,14 @@ def _model_in(body: bytes) -> str | None:
         return read_call(body).model
     except BadRequest:
         return None
+
+
+def _could_lead_elsewhere(path: str) -> bool:
+    """Whether some server may read it as another path. To a few a segment ends at a ; or at NUL,
+    and a backslash is a slash."""
+    names = [segment.partition(";")[0] for segment in path.split("/")]
+    is_odd = "\\" in path or not path.isprintable()
+    return is_odd or "" in names[:-1] or not {".", ".."}.isdisjoint(names)
 
 
 class AnswerBody(ResponseBody):
