@@ -133,7 +133,8 @@ async def test_a_body_in_chunks_reaches_the_engine_with_its_length() -> None:
     async with open_scripted() as service, open_client(service.url) as client:
         half = len(STREAMED) // 2
         await client.send(
-            b"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n"
+            b"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\n"
+            b"transfer-encoding: chunked\r\n\r\n"
             + b"".join(
                 b"%x\r\n%b\r\n" % (len(part), part) for part in (STREAMED[:half], STREAMED[half:])
             )
