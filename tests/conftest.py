@@ -21,6 +21,7 @@ if "HYPOTHESIS_PROFILE" in os.environ:
     settings.load_profile(os.environ["HYPOTHESIS_PROFILE"])
 
 IN_REAL_TIME = (
+    "tests/attacks/test_slowness.py",
     "tests/benchmarks/",
     "tests/client/",
     "tests/clients/",
