@@ -57,18 +57,20 @@ def put_in_place_of_serve(monkeypatch: pytest.MonkeyPatch) -> Callable[[Serve], 
 
 
 @pytest.fixture
-def served(put_in_place_of_serve: Callable[[Serve], None]) -> list[tuple[Settings, str]]:
+def served(
+    put_in_place_of_serve: Callable[[Serve], None],
+) -> list[tuple[Settings, str | None]]:
     """The settings and upstream URLs that `serve` was called with, instead of serving."""
-    calls: list[tuple[Settings, str]] = []
+    calls: list[tuple[Settings, str | None]] = []
 
     async def record(
         settings: Settings,
         *,
-        upstream_url: str,
+        upstream_url: str | None,
         on_listening: Callable[[list[str]], None],
         listeners: Sequence[object],
     ) -> None:
-        calls.append((settings, upstream_url))
+        calls.append((settings, upstream_url or settings.upstream))
         on_listening(["http://127.0.0.1:40000"])
 
     put_in_place_of_serve(record)
@@ -290,7 +292,7 @@ def test_serve_without_upstream_has_an_engine_inside(
     async def ask_the_engine(
         settings: Settings,
         *,
-        upstream_url: str,
+        upstream_url: str | None,
         on_listening: Callable[[list[str]], None],
         listeners: Sequence[object],
     ) -> None:

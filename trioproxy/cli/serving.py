@@ -124,10 +124,9 @@ def serve(config: Path | None, **flags: str | bool | None) -> None:
 
     def announce(binds: list[str]) -> None:
         listening.extend(binds)
-        upstream = settings.upstream or "simulated"
         click.echo(
             f"trioproxy listening on {', '.join(binds)} "
-            f"(upstream {upstream}; sharing: {settings.coalesce})"
+            f"(upstream {_upstreams(settings)}; sharing: {settings.coalesce})"
         )
 
     try:
@@ -138,6 +137,11 @@ def serve(config: Path | None, **flags: str | bool | None) -> None:
             raise
         files = f" with {settings.certfile}, {settings.keyfile}" if settings.certfile else ""
         raise cannot_listen(refusal.filename or settings.bind + files, refusal) from None
+
+
+def _upstreams(settings: Settings) -> str:
+    names = [upstream.name for upstream in settings.gateway.upstreams]
+    return settings.upstream or ", ".join(names) or "simulated"
 
 
 def _flag_text(value: str | bool | None) -> str | None:
@@ -152,8 +156,8 @@ async def _serve(settings: Settings, announce: Callable[[list[str]], None]) -> N
     configure_logging(settings.log)
     async with AsyncExitStack() as stack:
         listeners = [await stack.enter_async_context(_open_traces())] if settings.traces else []
-        upstream_url = settings.upstream
-        if upstream_url is None:
+        upstream_url = None
+        if settings.is_simulated:
             engine = await stack.enter_async_context(open_engine("127.0.0.1:0", EngineSettings()))
             upstream_url = engine.url
         await serve(settings, upstream_url=upstream_url, on_listening=announce, listeners=listeners)

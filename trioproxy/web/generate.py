@@ -80,7 +80,7 @@ class Generate:
         """Whether a request that does not say so is streamed."""
         default = self._settings.default_stream
         if default is None:
-            default = self._settings.upstream is None
+            default = self._settings.is_simulated
         return dialect.streams_by_default or default
 
     async def _stream(self, subscriber: Subscriber, dialect: Dialect) -> Response:
