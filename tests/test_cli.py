@@ -69,6 +69,7 @@ def served(
         upstream_url: str | None,
         on_listening: Callable[[list[str]], None],
         listeners: Sequence[object],
+        log: object,
     ) -> None:
         calls.append((settings, upstream_url or settings.upstream))
         on_listening(["http://127.0.0.1:40000"])
@@ -295,6 +296,7 @@ def test_serve_without_upstream_has_an_engine_inside(
         upstream_url: str | None,
         on_listening: Callable[[list[str]], None],
         listeners: Sequence[object],
+        log: object,
     ) -> None:
         on_listening(["http://127.0.0.1:40000"])
         async with httpx.AsyncClient(trust_env=False) as client:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,32 +14,37 @@ import trio
 from trio.testing import MockClock
 
 from tests.telemetry.scenes import open_scene, token
-from trioproxy.telemetry import GenerationLog, LogFormat, configure_logging, log_request
+from trioproxy.telemetry import GenerationLog, LogFormat, log_request, open_log
 
 
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
+class Log:
+    """A log in a file. ``lines`` may be read once it is closed."""
+
+    def __init__(self, path: Path, stack: ExitStack) -> None:
+        self._path = path
+        self._stack = stack
+
+    def open(self, log_format: LogFormat, *, on_terminal: bool = False) -> None:
+        stream = self._stack.enter_context(self._path.open("w"))
+        stream.isatty = lambda: on_terminal  # type: ignore[method-assign]
+        self._stack.enter_context(open_log(log_format, stream))
+
+    @property
+    def text(self) -> str:
+        """All that was written."""
+        self._stack.close()
+        return self._path.read_text()
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """The same, of JSON."""
+        return [json.loads(line) for line in self.text.splitlines()]
 
 
-@pytest.fixture(autouse=True)
-def logging_as_it_was() -> Iterator[None]:
-    root, ours = logging.getLogger(), logging.getLogger("trioproxy")
-    before = (list(root.handlers), root.level, ours.level)
-    yield
-    root.handlers[:], root.level, ours.level = before
-    root.setLevel(before[1])  # which forgets what was cached of levels
-    ours.setLevel(before[2])
-
-
-def configured(log_format: LogFormat) -> io.StringIO:
-    stream = io.StringIO()
-    configure_logging(log_format, stream)
-    return stream
-
-
-def lines_of(stream: io.StringIO) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in stream.getvalue().splitlines()]
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[Log]:
+    with ExitStack() as stack:
+        yield Log(tmp_path / "log", stack)
 
 
 def log_one(**facts: Any) -> None:
@@ -54,11 +60,11 @@ def log_one(**facts: Any) -> None:
     log_request(**(usual | facts))
 
 
-def test_a_request_is_a_line_of_json() -> None:
-    stream = configured("json")
+def test_a_request_is_a_line_of_json(log: Log) -> None:
+    log.open("json")
     log_one()
 
-    [line] = lines_of(stream)
+    [line] = log.lines
     assert line.pop("timestamp").endswith("Z")
     assert line == {
         "event": "request",
@@ -73,8 +79,8 @@ def test_a_request_is_a_line_of_json() -> None:
     }
 
 
-async def test_a_generations_end_is_a_line(autojump_clock: MockClock) -> None:
-    stream = configured("json")
+async def test_a_generations_end_is_a_line(log: Log, autojump_clock: MockClock) -> None:
+    log.open("json")
     async with open_scene(listeners=[GenerationLog()]) as scene:
         with scene.join() as subscriber:
             await trio.sleep(0.5)
@@ -84,7 +90,7 @@ async def test_a_generations_end_is_a_line(autojump_clock: MockClock) -> None:
                 pass
         generation = subscriber.generation
 
-    [line] = lines_of(stream)
+    [line] = log.lines
     assert line.pop("timestamp")
     assert line == {
         "event": "generation",
@@ -105,70 +111,68 @@ async def test_a_generations_end_is_a_line(autojump_clock: MockClock) -> None:
 
 
 @pytest.mark.parametrize(
-    ("log_format", "stream", "is_json"),
+    ("log_format", "on_terminal", "is_json"),
     [
-        ("json", io.StringIO, True),
-        ("json", Terminal, True),
-        ("text", io.StringIO, False),
-        ("auto", io.StringIO, True),
-        ("auto", Terminal, False),
+        ("json", False, True),
+        ("json", True, True),
+        ("text", False, False),
+        ("auto", False, True),
+        ("auto", True, False),
     ],
 )
 def test_the_form_is_that_which_was_asked_for(
-    log_format: LogFormat, stream: type[io.StringIO], is_json: bool
+    log: Log, log_format: LogFormat, on_terminal: bool, is_json: bool
 ) -> None:
-    written = stream()
-    configure_logging(log_format, written)
+    log.open(log_format, on_terminal=on_terminal)
     log_one(generation=None)
 
-    text = written.getvalue()
+    text = log.text
     assert text.startswith("{") == is_json
     assert "/v1/completions" in text
     assert ("generation" in text) == is_json  # what is not there is not shown to people
 
 
-def test_off_is_silent() -> None:
-    stream = configured("off")
+def test_off_is_silent(log: Log) -> None:
+    log.open("off")
     log_one()
 
-    assert stream.getvalue() == ""
+    assert log.text == ""
 
 
-def test_a_crash_is_one_line_with_its_traceback() -> None:
-    stream = configured("json")
+def test_a_crash_is_one_line_with_its_traceback(log: Log) -> None:
+    log.open("json")
     try:
         raise ZeroDivisionError("the prompt")
     except ZeroDivisionError as error:
         logging.getLogger("trioproxy.web").error("a request crashed", exc_info=error)
 
-    [line] = lines_of(stream)
+    [line] = log.lines
     assert (line["event"], line["level"]) == ("a request crashed", "error")
     assert "ZeroDivisionError" in line["exception"]
 
 
-def test_others_are_not_made_talkative() -> None:
-    stream = configured("json")
+def test_others_are_not_made_talkative(log: Log) -> None:
+    log.open("json")
     logging.getLogger("httpx").info("HTTP Request: ...")
 
-    assert stream.getvalue() == ""
+    assert log.text == ""
 
 
-def test_no_value_breaks_a_line() -> None:
-    stream = configured("json")
+def test_no_value_breaks_a_line(log: Log) -> None:
+    log.open("json")
     log_one(path='/v1/"\n\r\x00\u2028', generation="\ud800")
 
-    assert stream.getvalue().count("\n") == 1
-    assert len(lines_of(stream)) == 1
+    assert log.text.count("\n") == 1
+    assert len(log.lines) == 1
 
 
-def test_a_crash_for_people_has_its_traceback_without_the_variables() -> None:
-    stream = configured("text")
+def test_a_crash_for_people_has_its_traceback_without_the_variables(log: Log) -> None:
+    log.open("text")
     key = "sk-5ecret"
     try:
         raise ZeroDivisionError(f"no {len(key)}th \x1b[31mprompt")
     except ZeroDivisionError as error:
         logging.getLogger("trioproxy.web").error("a request crashed", exc_info=error)
 
-    written = stream.getvalue()
-    assert "\nZeroDivisionError: no 9th \\x1b[31mprompt\n" in written
-    assert key not in written
+    assert "\nZeroDivisionError: no 9th \\x1b[31mprompt\n" in log.text
+    assert key not in log.text

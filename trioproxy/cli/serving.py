@@ -25,7 +25,7 @@ from trioproxy.config import (
 )
 
 if TYPE_CHECKING:
-    from trioproxy.telemetry import Listener
+    from trioproxy.telemetry import Listener, LogWriter
 
 _SECTIONS = {
     "Listening": (
@@ -120,6 +120,8 @@ def serve(config: Path | None, **flags: str | bool | None) -> None:
         settings = load_settings(flags=texts, environ=os.environ, file=config)
     except ConfigError as error:
         raise WrongSetting(str(error)) from None
+    from trioproxy.telemetry import open_log
+
     listening: list[str] = []
 
     def announce(binds: list[str]) -> None:
@@ -130,7 +132,8 @@ def serve(config: Path | None, **flags: str | bool | None) -> None:
         )
 
     try:
-        trio.run(_serve, settings, announce)
+        with open_log(settings.log) as log:
+            trio.run(_serve, settings, announce, log)
     except Exception as error:
         refusal = os_error(error)
         if listening or refusal is None:
@@ -148,19 +151,23 @@ def _flag_text(value: str | bool | None) -> str | None:
     return str(value).lower() if isinstance(value, bool) else value
 
 
-async def _serve(settings: Settings, announce: Callable[[list[str]], None]) -> None:
+async def _serve(settings: Settings, announce: Callable[[list[str]], None], log: LogWriter) -> None:
     from trioproxy.serving import serve
     from trioproxy.simulator import EngineSettings, open_engine
-    from trioproxy.telemetry import configure_logging
 
-    configure_logging(settings.log)
     async with AsyncExitStack() as stack:
         listeners = [await stack.enter_async_context(_open_traces())] if settings.traces else []
         upstream_url = None
         if settings.is_simulated:
             engine = await stack.enter_async_context(open_engine("127.0.0.1:0", EngineSettings()))
             upstream_url = engine.url
-        await serve(settings, upstream_url=upstream_url, on_listening=announce, listeners=listeners)
+        await serve(
+            settings,
+            upstream_url=upstream_url,
+            on_listening=announce,
+            listeners=listeners,
+            log=log,
+        )
 
 
 def _open_traces() -> AbstractAsyncContextManager[Listener]:

@@ -20,7 +20,7 @@ from trioproxy.serving.inherited import listen_on_inherited, take_inherited
 from trioproxy.serving.listening import Listen, listen
 from trioproxy.serving.notifying import open_notifier
 from trioproxy.serving.server import Server, open_server
-from trioproxy.telemetry import GenerationLog, Listener, Telemetry, measure_lag
+from trioproxy.telemetry import GenerationLog, Listener, LogWriter, Telemetry, measure_lag
 from trioproxy.upstream import Roster, open_roster
 from trioproxy.web import BOARD_LIMITS, create_app, open_metronome
 
@@ -137,15 +137,19 @@ async def serve(
     upstream_url: str | None = None,
     on_listening: Callable[[list[str]], None] | None = None,
     listeners: Sequence[Listener] = (),
+    log: LogWriter | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then shut down in good order; a second signal does not wait
-    for it. ``listeners`` are told how generations fare, beside the log. Sockets that systemd has
-    handed over take the place of those of ``settings.bind``.
+    for it. ``listeners`` are told how generations fare, beside the log; what ``log`` drops is in
+    the metrics. Sockets that systemd has handed over take the place of those of
+    ``settings.bind``.
 
     Raises :exc:`OSError`, in a group as all that leaves a nursery, where the address cannot be
     bound.
     """
     telemetry = Telemetry([GenerationLog(), *listeners])
+    if log is not None:
+        telemetry.metrics.observe_log(log)
     inherited = take_inherited(os.environ)
     listen_on = partial(listen_on_inherited, inherited, settings) if inherited else None
     with (

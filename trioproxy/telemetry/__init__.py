@@ -8,12 +8,13 @@ The core tells each generation's :class:`Timing` what happens to it (see
 
 from trioproxy.telemetry.histogram import Histogram
 from trioproxy.telemetry.lag import measure_lag
-from trioproxy.telemetry.log import GenerationLog, LogFormat, configure_logging, log_request
+from trioproxy.telemetry.log import GenerationLog, LogFormat, log_request, open_log
 from trioproxy.telemetry.metrics import CONTENT_TYPE, Gauges, Metrics, UpstreamFigures
 from trioproxy.telemetry.reader import Reader
 from trioproxy.telemetry.report import describe_timing, describe_to, summarize_timing
 from trioproxy.telemetry.telemetry import Telemetry, timing_of
 from trioproxy.telemetry.timing import Listener, Origin, Timing
+from trioproxy.telemetry.writer import LogWriter
 
 __all__ = [
     "CONTENT_TYPE",
@@ -22,17 +23,18 @@ __all__ = [
     "Histogram",
     "Listener",
     "LogFormat",
+    "LogWriter",
     "Metrics",
     "Origin",
     "Reader",
     "Telemetry",
     "Timing",
     "UpstreamFigures",
-    "configure_logging",
     "describe_timing",
     "describe_to",
     "log_request",
     "measure_lag",
+    "open_log",
     "summarize_timing",
     "timing_of",
 ]

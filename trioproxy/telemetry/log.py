@@ -1,20 +1,24 @@
 """The request log: a line for each request that was answered, and for each generation's end.
 
 It goes through :mod:`logging`, so that whoever builds on the proxy has it where the rest of their
-log is; :func:`configure_logging` is for the command. Prompts and keys are never in it: a tenant is
+log is; :func:`open_log` is for the command. Prompts and keys are never in it: a tenant is
 told by its name, or by the beginning of a digest.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import traceback
-from typing import Literal, TextIO, cast
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
+from typing import Literal, TextIO
 
 import structlog
 
 from trioproxy.telemetry.timing import Listener, Timing
+from trioproxy.telemetry.writer import LogWriter
 
 LogFormat = Literal["auto", "json", "text", "off"]
 
@@ -72,20 +76,39 @@ class GenerationLog(Listener):
         _log.info("generation", extra=facts)
 
 
-def configure_logging(log_format: LogFormat, stream: TextIO | None = None) -> None:
-    """Have all that is logged written to ``stream`` (stdout): a JSON object on each line, or lines
-    for people; ``"auto"`` is those on a terminal and JSON elsewhere. With ``"off"`` requests are
-    not logged, and warnings go to stderr as they do without any configuration."""
-    if log_format == "off":
-        return
-    stream = stream if stream is not None else cast(TextIO, sys.stdout)
-    is_for_people = log_format == "text" or (log_format == "auto" and stream.isatty())
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(_formatter(is_for_people=is_for_people, colors=stream.isatty()))
-    root = logging.getLogger()
-    root.addHandler(handler)
-    root.setLevel(logging.WARNING)
-    logging.getLogger("trioproxy").setLevel(logging.INFO)
+@contextmanager
+def open_log(log_format: LogFormat, stream: TextIO | None = None) -> Generator[LogWriter]:
+    """Have all that is logged in the block written to the file behind ``stream`` (stdout): a JSON
+    object on each line, or lines for people; ``"auto"`` is those on a terminal and JSON elsewhere.
+    With ``"off"`` requests are not logged, and warnings go to stderr as bare text.
+
+    Whoever logs never waits for that file. On exit what still waits is written, for a second or two
+    at most.
+    """
+    is_off = log_format == "off"
+    root, ours = logging.getLogger(), logging.getLogger("trioproxy")
+    before = root.level, ours.level
+    with ExitStack() as stack:
+        # A process that was started with it closed has none.
+        stream = stream or (sys.__stderr__ if is_off else sys.__stdout__) or _open_nothing(stack)
+        writer = LogWriter(stream.fileno())
+        stack.callback(writer.stop)
+        if not is_off:
+            is_for_people = log_format == "text" or (log_format == "auto" and stream.isatty())
+            writer.setFormatter(_formatter(is_for_people=is_for_people, colors=stream.isatty()))
+            ours.setLevel(logging.INFO)
+        root.setLevel(logging.WARNING)
+        root.addHandler(writer)
+        try:
+            yield writer
+        finally:
+            root.removeHandler(writer)
+            root.setLevel(before[0])
+            ours.setLevel(before[1])
+
+
+def _open_nothing(stack: ExitStack) -> TextIO:
+    return stack.enter_context(open(os.devnull, "w"))
 
 
 def _formatter(*, is_for_people: bool, colors: bool) -> logging.Formatter:

@@ -20,6 +20,7 @@ from trioproxy.fanout import Hub
 from trioproxy.telemetry.histogram import Histogram
 from trioproxy.telemetry.reader import Reader
 from trioproxy.telemetry.timing import Listener, Timing
+from trioproxy.telemetry.writer import LogWriter
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -124,6 +125,10 @@ class Metrics(Listener):
     def observe(self, hub: Hub, gauges: Gauges) -> None:
         """Have these in the exposition too."""
         self._registry.register(_State(hub, gauges, self.delivery_delay, self.loop_lag))
+
+    def observe_log(self, log: LogWriter) -> None:
+        """Likewise, what the log has dropped."""
+        self._registry.register(_Dropped(log))
 
     def expose(self) -> bytes:
         """All of it, in Prometheus's text format."""
@@ -230,6 +235,20 @@ class _State(Collector):
             yield HistogramMetricFamily(
                 f"trioproxy_{name}", text, buckets=histogram.cumulative, sum_value=histogram.sum
             )
+
+
+class _Dropped(Collector):
+    """What the log has dropped."""
+
+    def __init__(self, log: LogWriter) -> None:
+        self._log = log
+
+    def collect(self) -> Iterator[Metric]:
+        yield CounterMetricFamily(
+            "trioproxy_log_lines_dropped",
+            "Lines of the log that were not written, as nobody took them.",
+            self._log.dropped,
+        )
 
 
 def _describe_upstreams(upstreams: Sequence[UpstreamFigures]) -> Iterator[Metric]:
