@@ -24,13 +24,16 @@ from trioproxy.fanout import (
     Generation,
     Hub,
     HubClosed,
+    HubFull,
     Limits,
+    Share,
     SourceFailed,
     TooManyGenerations,
     TooManySubscribers,
     failed,
     open_hub,
 )
+from trioproxy.fanout.limits import Shares
 
 KILOBYTE = b"x" * 744  # with the 256 bytes that an event costs
 
@@ -106,6 +109,102 @@ async def test_a_generation_that_ended_makes_room_for_another() -> None:
             subscriber.generation.cancel("stopped")
             with hub.join("b", ScriptedSource()):
                 assert len(hub.running) == 1
+
+
+async def test_a_tenant_may_have_a_share_of_its_own_which_may_change() -> None:
+    shares = {"one": Share(1, 2), "other": Share(2, 1)}
+    async with open_hub(share_of=lambda tenant: shares[tenant]) as hub:
+        with hub.join("a", ScriptedSource(), tenant="one"), ExitStack() as readers:
+            with pytest.raises(TooManyGenerations):
+                hub.start("b", ScriptedSource(), linger=30, tenant="one")
+            for key in ("c", "d"):
+                hub.start(key, ScriptedSource(), linger=30, tenant="other")
+            readers.enter_context(hub.join("c", ScriptedSource(), tenant="other"))
+            with pytest.raises(TooManySubscribers), hub.join("d", ScriptedSource(), tenant="other"):
+                pass
+            shares["one"], shares["other"] = Share(2, 2), Share(2, 2)
+            readers.enter_context(hub.join("b", ScriptedSource(), tenant="one"))
+            readers.enter_context(hub.join("d", ScriptedSource(), tenant="other"))
+
+            assert len(hub.running) == 4
+
+
+async def test_all_generations_of_a_tenant_have_so_many_subscribers_and_no_more() -> None:
+    unused = ScriptedSource()
+    async with open_hub(Limits(max_tenant_subscribers=2)) as hub:
+        with hub.join("a", ScriptedSource(), tenant="one") as ended:
+            ended.generation.cancel("stopped")
+            with hub.join("b", ScriptedSource(), tenant="one") as running:
+                for refused in (
+                    hub.join("b", unused, tenant="one"),
+                    hub.join("c", unused, tenant="one"),
+                    hub.subscribe(ended.generation.id),
+                ):
+                    with pytest.raises(TooManySubscribers), refused:
+                        pass
+                with hub.join("c", ScriptedSource(), tenant="other"):
+                    await wait_all_tasks_blocked()
+                    assert len(hub.running) == 2
+                    assert len(running.generation.subscribers) == 1
+            with hub.subscribe(ended.generation.id) as back:
+                assert len(back.generation.subscribers) == 2
+    assert unused.entries == []
+
+
+async def test_all_tenants_together_run_so_many_generations_and_no_more() -> None:
+    async with open_hub(Limits(max_total_generations=2)) as hub:
+        with hub.join("a", ScriptedSource(), tenant="one") as first:
+            second = hub.start("b", ScriptedSource(), linger=30, tenant="other")
+            with pytest.raises(HubFull) as refused, hub.join("c", ScriptedSource(), tenant="third"):
+                pass
+            with hub.join("a", ScriptedSource(), tenant="one") as joined:
+                assert joined.generation is first.generation
+            second.cancel("stopped")
+            with hub.join("c", ScriptedSource(), tenant="third"):
+                assert len(hub.running) == 2
+    assert refused.value.reason == "generations"
+
+
+async def test_nothing_is_started_while_what_runs_leaves_no_room() -> None:
+    source = ScriptedSource()
+    async with open_hub(Limits(max_hub_bytes=20_000)) as hub:
+        with hub.join("a", source) as subscriber:
+            source.arrive(*[KILOBYTE] * 30)
+            await wait_all_tasks_blocked()
+            with pytest.raises(HubFull) as refused:
+                hub.start("b", ScriptedSource(), linger=30)
+            with hub.join("a", ScriptedSource()) as joined:
+                assert joined.generation is subscriber.generation
+            subscriber.generation.cancel("stopped")
+            hub.start("b", ScriptedSource(), linger=30)
+
+            assert len(hub.running) == 1
+    assert refused.value.reason == "memory"
+
+
+async def test_what_is_retained_makes_room_for_what_starts() -> None:
+    async with open_hub(Limits(max_hub_bytes=20_000)) as hub:
+        source = ScriptedSource()
+        source.arrive(*[KILOBYTE] * 30)
+        source.complete()
+        hub.start("a", source, linger=30)
+        await wait_all_tasks_blocked()
+        assert (len(hub.retained), hub.held_bytes > 18_750) == (1, True)
+
+        hub.start("b", ScriptedSource(), linger=30)
+
+        assert (len(hub.retained), hub.held_bytes) == (0, 0)
+
+
+async def test_a_tenant_that_has_nothing_more_is_forgotten() -> None:
+    shares = Shares(lambda tenant: Share(1, 1))
+    shares.add_generation("one")
+    shares.add_subscriber("one")
+    shares.remove_subscriber("one")
+    shares.remove_generation("one")
+
+    assert not shares.generations
+    assert not shares.subscribers
 
 
 @pytest.mark.parametrize("after", [3, 1_000, -1])

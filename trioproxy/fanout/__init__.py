@@ -66,9 +66,10 @@ A subscriber sees a dense run of events and then exactly one end: that outcome, 
 **Bounds.** A transcript holds so many bytes, all transcripts of a hub so many together
 (:class:`Limits`). Where room is short the retained ones go first, then the head of the one that
 grows (``when_full="trim"``), or it fails (``"fail"``, for an answer that is worth something only if
-it is whole). A cursor that points into what was dropped is told a :class:`Gap`, never silently
-moved. What befalls a subscriber that lags is its own choice (``on_lag``): read on, skip to live
-after a told gap, or be sent away.
+it is whole); and while what runs leaves no room, nothing is started. A cursor that points into what
+was dropped is told a :class:`Gap`, never silently moved. What befalls a subscriber that lags is its
+own choice (``on_lag``): read on, skip to live after a told gap, or be sent away. What one tenant
+may have at a time, of generations and of their subscribers, is its :class:`Share`.
 
 **What cancels what.** The hub's block cancels every generation; a generation's scope cancels its
 reader; the reader's source closes its connection on the way out. Nothing points the other way: a
@@ -90,6 +91,7 @@ from trioproxy.fanout.errors import (
     ExpiredGeneration,
     FanoutError,
     HubClosed,
+    HubFull,
     SourceFailed,
     TooManyGenerations,
     TooManySubscribers,
@@ -98,7 +100,8 @@ from trioproxy.fanout.errors import (
 )
 from trioproxy.fanout.event import Arrival, Batch, Event, Gap, Renderer
 from trioproxy.fanout.generation import Generation, Mode
-from trioproxy.fanout.hub import Hub, Limits, open_hub
+from trioproxy.fanout.hub import Hub, open_hub
+from trioproxy.fanout.limits import Limits, Share, ShareOf
 from trioproxy.fanout.outcome import (
     COMPLETED,
     Evicted,
@@ -128,11 +131,14 @@ __all__ = [
     "Generation",
     "Hub",
     "HubClosed",
+    "HubFull",
     "Limits",
     "Mode",
     "OnLag",
     "Outcome",
     "Renderer",
+    "Share",
+    "ShareOf",
     "Sink",
     "Source",
     "SourceFailed",

@@ -21,7 +21,16 @@ class TooManyGenerations(FanoutError):
 
 
 class TooManySubscribers(FanoutError):
-    """The generation has as many subscribers as it may; nobody joined."""
+    """The generation, or its tenant, has as many subscribers as it may; nobody joined."""
+
+
+class HubFull(FanoutError):
+    """The hub holds as much as it may of ``reason`` (``"generations"``, ``"memory"``), and all of
+    it is running; nothing was started."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class UnknownGeneration(FanoutError):

@@ -14,6 +14,7 @@ import trio
 from trioproxy.fanout.courier import Courier
 from trioproxy.fanout.errors import CursorAhead, SourceFailed, TooManySubscribers
 from trioproxy.fanout.event import Arrival
+from trioproxy.fanout.limits import Shares
 from trioproxy.fanout.outcome import Outcome, cancelled, failed
 from trioproxy.fanout.pump import Pump
 from trioproxy.fanout.source import Source
@@ -51,6 +52,7 @@ class Generation:
         mode: Mode,
         linger: float,
         max_subscribers: int,
+        shares: Shares,
         courier: Courier,
         watch: WatchFactory,
         on_end: Callable[[Generation], None],
@@ -74,6 +76,7 @@ class Generation:
         self.first_event_at: float | None = None
         self.ended_at: float | None = None
         self._source = source
+        self._shares = shares
         self._on_end = on_end
         self._opened = trio.Event()
         self._ends_at = trio.current_time() + max_seconds
@@ -110,8 +113,10 @@ class Generation:
             raise CursorAhead(f"event {cursor} of {self.id} was asked for, the latest is {last}")
         if len(self.subscribers) >= self.max_subscribers:
             raise TooManySubscribers(f"{self.id} has {self.max_subscribers} subscribers already")
+        self._shares.check_subscriber(self.tenant)
         subscriber = Subscriber(self, cursor=cursor, on_lag=on_lag, max_lag=max_lag)
         self.subscribers.add(subscriber)
+        self._shares.add_subscriber(self.tenant)
         self.watch.joined(subscriber, resumes=bool(after))
         self.linger = max(self.linger, linger)
         if self.outcome is None:
@@ -130,6 +135,7 @@ class Generation:
 
     def _leave(self, subscriber: Subscriber) -> None:
         self.subscribers.discard(subscriber)
+        self._shares.remove_subscriber(self.tenant)
         self.waiting.discard(subscriber)
         self.pump.give_back(subscriber)
         subscriber.bell.close()

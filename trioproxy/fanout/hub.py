@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import secrets
-from collections import Counter
 from collections.abc import AsyncGenerator, Collection, Generator, Hashable
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 
 import trio
 
 from trioproxy.fanout.courier import Courier
-from trioproxy.fanout.errors import (
-    CursorAhead,
-    HubClosed,
-    TooManyGenerations,
-)
+from trioproxy.fanout.errors import CursorAhead, HubClosed, HubFull
 from trioproxy.fanout.generation import Generation, Mode
+from trioproxy.fanout.limits import Limits, Share, ShareOf, Shares
 from trioproxy.fanout.retention import Retention
 from trioproxy.fanout.source import Source
 from trioproxy.fanout.subscriber import OnLag, Subscriber
@@ -25,30 +19,16 @@ from trioproxy.fanout.transcript import Transcript, WhenFull
 from trioproxy.fanout.watch import WatchFactory, watch_nothing
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """The bounds of a hub. Sizes in bytes, times in seconds."""
-
-    max_transcript_bytes: int = 16 * 1024 * 1024
-    max_hub_bytes: int = 512 * 1024 * 1024
-    max_subscribers: int = 10_000
-    """A generation's subscribers."""
-    max_generations: int = 1_000
-    """A tenant's running generations."""
-    max_seconds: float = math.inf
-    """A generation's life."""
-    retention: float = 600.0
-    """How long an ended generation can still be read."""
-    max_lag: int = 1024 * 1024
-    """What a subscriber may fall behind, where its ``on_lag`` minds."""
-
-
 @asynccontextmanager
 async def open_hub(
-    limits: Limits | None = None, *, watch: WatchFactory = watch_nothing
+    limits: Limits | None = None,
+    *,
+    watch: WatchFactory = watch_nothing,
+    share_of: ShareOf | None = None,
 ) -> AsyncGenerator[Hub]:
     """Open a hub for the length of the block. Generations outlive what started them, never this
-    block. ``watch`` makes for each of them what is told what happens to it.
+    block. ``watch`` makes for each of them what is told what happens to it. ``share_of`` says what
+    a tenant may have, where that is not the same for all.
 
     On exit every running generation is cancelled (``cancelled("shutdown")``) and the block waits
     until each has left its source.
@@ -57,7 +37,7 @@ async def open_hub(
         courier = Courier()
         outer.start_soon(courier.run, name="courier")
         async with trio.open_nursery() as nursery:
-            hub = Hub(nursery, courier, limits or Limits(), watch)
+            hub = Hub(nursery, courier, limits or Limits(), watch, share_of)
             try:
                 yield hub
             finally:
@@ -74,7 +54,12 @@ class Hub:
     """
 
     def __init__(
-        self, nursery: trio.Nursery, courier: Courier, limits: Limits, watch: WatchFactory
+        self,
+        nursery: trio.Nursery,
+        courier: Courier,
+        limits: Limits,
+        watch: WatchFactory,
+        share_of: ShareOf | None,
     ) -> None:
         self.limits = limits
         self._nursery = nursery
@@ -83,7 +68,8 @@ class Hub:
         self._by_key: dict[Hashable, Generation] = {}
         self._running: dict[str, Generation] = {}
         self._retention = Retention(limits.retention, limits.max_hub_bytes)
-        self._per_tenant: Counter[str] = Counter()
+        same = Share(limits.max_generations, limits.max_tenant_subscribers)
+        self._shares = Shares(share_of or (lambda tenant: same))
         self._changed = trio.lowlevel.ParkingLot()
         self._draining = trio.Event()
 
@@ -111,8 +97,8 @@ class Hub:
         either. ``after`` is the seq last read. ``linger`` is how many seconds the generation may
         outlive its last subscriber.
 
-        Raises :class:`HubClosed`, :class:`TooManyGenerations`, :class:`TooManySubscribers` or
-        :class:`CursorAhead`, with nothing started and nobody joined.
+        Raises :class:`HubClosed`, :class:`HubFull`, :class:`TooManyGenerations`,
+        :class:`TooManySubscribers` or :class:`CursorAhead`, with nothing started and nobody joined.
         """
         if mode == "private":
             key = None
@@ -252,10 +238,11 @@ class Hub:
     ) -> Generation:
         if self._draining.is_set():
             raise HubClosed("shutting down: no new generation is started")
-        if self._per_tenant[tenant] >= self.limits.max_generations:
-            raise TooManyGenerations(
-                f"{self.limits.max_generations} generations are running already"
-            )
+        self._shares.check_generation(tenant)
+        if len(self._running) >= self.limits.max_total_generations:
+            raise HubFull("generations", "as many generations are running as can")
+        if not self._retention.make_room():
+            raise HubFull("memory", "what is running takes all the memory there is for it")
         generation_id = f"gen_{secrets.token_hex(16)}"
         transcript = Transcript(
             generation_id,
@@ -273,6 +260,7 @@ class Hub:
             max_seconds=self.limits.max_seconds,
             tenant=tenant,
             origin=origin,
+            shares=self._shares,
             courier=self._courier,
             watch=self._watch,
             on_end=self._retain,
@@ -280,7 +268,7 @@ class Hub:
 
     def _launch(self, generation: Generation, key: Hashable | None) -> None:
         self._running[generation.id] = generation
-        self._per_tenant[generation.tenant] += 1
+        self._shares.add_generation(generation.tenant)
         if key is not None:
             generation.key = key
             self._by_key[key] = generation
@@ -291,9 +279,7 @@ class Hub:
         """What the end of a generation means to the registry: called in the step that decides
         its outcome."""
         del self._running[generation.id]
-        self._per_tenant[generation.tenant] -= 1
-        if not self._per_tenant[generation.tenant]:
-            del self._per_tenant[generation.tenant]
+        self._shares.remove_generation(generation.tenant)
         if generation.key is not None:
             del self._by_key[generation.key]
         self._retention.add(generation)

@@ -18,6 +18,10 @@ MAX_RETAINED = 10_000
 """So many are retained at most: what one holds beside its events is small, but not nothing."""
 
 
+ROOM = 16
+"""This part of the memory must be had, free or retained, for another generation to start."""
+
+
 class Retention:
     """The generations that have ended and can still be read, oldest first.
 
@@ -61,6 +65,12 @@ class Retention:
             tenant = self._forgotten[generation_id]
             raise ExpiredGeneration(f"generation {generation_id} has expired", tenant)
         raise UnknownGeneration(f"there is no generation {generation_id}")
+
+    def make_room(self) -> bool:
+        """Free what one that is to start needs at the least; whether there is so much."""
+        room = self.budget.max_bytes // ROOM
+        self.budget.relieve(room)
+        return self.budget.holds(room)
 
     def forget_oldest(self) -> bool:
         """Give the memory of the oldest one back; False if there is none."""
