@@ -167,6 +167,8 @@ def test_help_of_serve_describes_every_setting(name: str):
         ("linger", "0"),
         ("write_timeout", "30"),
         ("max_transcript", "16MiB"),
+        ("max_head", "64KiB"),
+        ("requests_per_minute", "inf"),
         ("max_subscribers", "10000"),
         ("on_lag", "wait"),
         ("debug", "false"),

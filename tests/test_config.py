@@ -30,6 +30,7 @@ BEAT = ("0.1", 0.1, "inf", math.inf, ["0.09", "0", "-1", "nan", "abc", ""])
 DELAY = ("0", 0.0, "inf", math.inf, ["-1", "nan", "-inf", "abc", ""])
 STAY = ("0", 0.0, "5", 5.0, ["-1", "inf", "nan", "abc", ""])
 COUNT = ("7", 7, "7", 7, ["0", "-1", "1.5", "abc", "", "inf"])
+BOUND = ("7", 7.0, "inf", math.inf, ["0", "0.5", "-1", "nan", "abc", ""])
 SWITCH = ("true", True, "false", False, ["yes", "", "2"])
 FILE = ("a.pem", "a.pem", '"b.pem"', "b.pem", [""])
 VALUES: dict[str, tuple[str, Any, str, Any, list[str]]] = {
@@ -77,7 +78,18 @@ VALUES: dict[str, tuple[str, Any, str, Any, list[str]]] = {
     "body_timeout": LIMIT,
     "drain_delay": STAY,
     "drain": DELAY,
+    "max_head": SIZE,
     "max_body": SIZE,
+    "max_prompt": BOUND,
+    "max_duration": LIMIT,
+    "max_tenant_subscribers": BOUND,
+    "max_total_generations": BOUND,
+    "max_loop_lag": LIMIT,
+    "max_connections": BOUND,
+    "max_address_connections": BOUND,
+    "requests_per_minute": BOUND,
+    "rate_limiter": ("token-bucket", "token-bucket", '"sliding-window"', "sliding-window", ["x"]),
+    "burst": COUNT,
     "max_event": SIZE,
     "max_transcript": SIZE,
     "max_hub": SIZE,
@@ -361,6 +373,10 @@ def test_refusal_says_what_was_given_and_what_was_expected(sources: dict[str, An
             "tenant[0]: object contains unknown field `admn`",
         ),
         (
+            f"[[tenant]]\nname = 'a'\nkeys = ['{A_HASH}']\nmax_generations = 0",
+            "tenant[0].max_generations: expected `int` >= 1",
+        ),
+        (
             2 * f"[[tenant]]\nname = 'a'\nkeys = ['{A_HASH}']\n",
             "tenant: there are two of the name 'a'",
         ),
@@ -617,6 +633,22 @@ name = "root"
 keys = ["{A_HASH[:-1]}c"]
 admin = true
 """
+
+
+def test_what_a_tenant_may_use_is_read_and_written_as_it_is(tmp_path: Path):
+    own = "requests_per_minute = inf\nmax_generations = 2\nmax_subscribers = 3\n"
+    entry = f"[[tenant]]\nname = 'a'\nkeys = ['{A_HASH}']\n"
+    settings = load(file=toml(tmp_path, entry + own))
+    [tenant] = settings.gateway.tenants
+
+    assert (tenant.requests_per_minute, tenant.max_generations, tenant.max_subscribers) == (
+        math.inf,
+        2,
+        3,
+    )
+    assert load(file=toml(tmp_path, describe_settings(settings))) == settings
+    without = load(file=toml(tmp_path, entry))
+    assert load(file=toml(tmp_path, describe_settings(without))) == without
 
 
 def test_tenants_are_read_from_the_file(tmp_path: Path):

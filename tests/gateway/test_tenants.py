@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 
 import pytest
 
@@ -102,3 +103,23 @@ def test_nothing_is_no_key_whatever_the_file_says(headers: Pairs) -> None:
 
     with pytest.raises(Unauthorized):
         Tenants(Gateway(tenants=(careless, *GATEWAY.tenants))).identify(headers)
+
+
+def test_a_key_is_compared_with_every_known_one_and_in_constant_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compared: list[bytes] = []
+
+    def compare(known: bytes, presented: bytes) -> bool:
+        compared.append(known)
+        return known == presented
+
+    tenants = Tenants(GATEWAY)
+    monkeypatch.setattr("trioproxy.gateway.tenants.hmac.compare_digest", compare)
+    everybody = [key.encode() for tenant in GATEWAY.tenants for key in tenant.keys]
+
+    for key in (ALICE, ROOT, b"tp-mallory"):
+        compared.clear()
+        with contextlib.suppress(Unauthorized):
+            tenants.identify([(b"x-api-key", key)])
+        assert compared == everybody

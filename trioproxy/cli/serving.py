@@ -56,12 +56,25 @@ _SECTIONS = {
         "drain",
     ),
     "Size limits": (
+        "max_head",
         "max_body",
+        "max_prompt",
         "max_event",
         "max_transcript",
         "max_hub",
-        "max_subscribers",
+    ),
+    "Use": (
+        "requests_per_minute",
+        "rate_limiter",
+        "burst",
         "max_generations",
+        "max_total_generations",
+        "max_duration",
+        "max_subscribers",
+        "max_tenant_subscribers",
+        "max_connections",
+        "max_address_connections",
+        "max_loop_lag",
     ),
     "Answers that are kept": ("cache_ttl", "cache_size", "cache_replay_rate"),
     "Diagnosis": ("log", "traces", "debug"),
@@ -97,7 +110,8 @@ def _default_text(setting: Setting) -> str:
     if setting.is_switch:
         return str(setting.default).lower()
     if setting.form.metavar == "SIZE":
-        return f"{setting.default / 2**20:g}MiB"
+        unit, name = (2**20, "MiB") if setting.default >= 2**20 else (2**10, "KiB")
+        return f"{setting.default / unit:g}{name}"
     return f"{setting.default:g}" if isinstance(setting.default, float) else str(setting.default)
 
 

@@ -6,10 +6,10 @@ options and their help are generated from it.
 
 A setting called `write_timeout` is written `--write-timeout` on the command line,
 `TRIOPROXY_WRITE_TIMEOUT` in the environment, and `write_timeout = 30` in a table of a TOML file:
-`[limits]` for sizes, numbers and timeouts, `[cache]`, `[cors]`, and `[server]` for the rest. The
-command line wins over the environment, the environment over the file, the file over the default.
-Every value that is given is checked, also one that another overrides, and an error names the
-setting as its author wrote it.
+`[limits]` for sizes, numbers, rates and timeouts, `[cache]`, `[cors]`, and `[server]` for the rest.
+The command line wins over the environment, the environment over the file, the file over the
+default. Every value that is given is checked, also one that another overrides, and an error names
+the setting as its author wrote it.
 
 What is a list is in the file alone: `[[upstream]]`, `[[route]]`, `[[tenant]]` (see `Gateway`).
 """
@@ -20,7 +20,7 @@ from trioproxy.config.gateway import Gateway, TenantEntry
 from trioproxy.config.loading import TOO_OPEN, ConfigError, load_settings
 from trioproxy.config.naming import HASHED, KEY_EXPECTED, NAME_EXPECTED, Name
 from trioproxy.config.routing import RouteEntry, TargetEntry, UpstreamEntry
-from trioproxy.config.settings import SETTINGS, Coalesce, Setting, Settings
+from trioproxy.config.settings import SETTINGS, Coalesce, RateLimiter, Setting, Settings
 
 __all__ = [
     "HASHED",
@@ -35,6 +35,7 @@ __all__ = [
     "Gateway",
     "Name",
     "Network",
+    "RateLimiter",
     "RouteEntry",
     "Setting",
     "Settings",

@@ -38,7 +38,8 @@ def _lines(settings: Settings) -> Iterator[str]:
 def _table(name: str, fields: Mapping[str, object]) -> Iterator[str]:
     yield f"[[{name}]]"
     for key, value in fields.items():
-        yield f"{key} = {_toml(value)}"
+        if value is not None:
+            yield f"{key} = {_toml(value)}"
     yield ""
 
 

@@ -12,12 +12,16 @@ from trioproxy.config.routing import RouteEntry, UpstreamEntry
 
 
 class TenantEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One `[[tenant]]`: its name, the hashes of its keys, and whether it may see what operators
-    see (metrics, the census, everybody's generations)."""
+    """One `[[tenant]]`: its name, the hashes of its keys, whether it may see what operators see
+    (metrics, the census, everybody's generations), and what it may use, where that is not what
+    everybody may: `max_subscribers` are the readers that all of its generations have at a time."""
 
     name: Name
     keys: Annotated[tuple[KeyHash, ...], Meta(min_length=1)]
     admin: bool = False
+    requests_per_minute: Annotated[float, Meta(ge=1)] | None = None
+    max_generations: Annotated[int, Meta(ge=1)] | None = None
+    max_subscribers: Annotated[int, Meta(ge=1)] | None = None
 
 
 class Gateway(msgspec.Struct, frozen=True, kw_only=True):

@@ -70,6 +70,7 @@ _STAY = Form("SECONDS", "a number of seconds >= 0")
 _RATE = Form("NUMBER", "a number > 0, or inf")
 _SIZE = Form("SIZE", "a size >= 1 byte, such as 65536, 512kB or 16MiB", _parse_size)
 _COUNT = Form("NUMBER", "a whole number >= 1")
+_BOUND = Form("NUMBER", "a number >= 1, or inf")
 _SWITCH = Form("BOOLEAN", "true or false")
 _BINDS = Form(
     "ADDRESSES",
@@ -95,11 +96,13 @@ _Stay = Annotated[float, Meta(ge=0, le=sys.float_info.max, extra={"form": _STAY}
 _Rate = Annotated[float, Meta(gt=0, extra={"form": _RATE})]
 _Size = Annotated[int, Meta(ge=1, extra={"form": _SIZE})]
 _Count = Annotated[int, Meta(ge=1, extra={"form": _COUNT})]
+_Bound = Annotated[float, Meta(ge=1, extra={"form": _BOUND})]
 _Path = Annotated[Annotated[str, Meta(min_length=1)] | None, Meta(extra={"form": _PATH})]
 _Switch = Annotated[bool, Meta(extra={"form": _SWITCH})]
 
 
 Coalesce = Literal["explicit", "identical", "off"]
+RateLimiter = Literal["sliding-window", "token-bucket"]
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -232,8 +235,42 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     max_hub: Annotated[
         _Size, Meta(description="Most that all transcripts hold; the oldest ended ones go first.")
     ] = 512 * 2**20
+    max_head: Annotated[_Size, Meta(description="Largest head of a request.")] = 64 * 2**10
+    max_prompt: Annotated[
+        _Bound, Meta(description="Most characters of text that a call may bring.")
+    ] = math.inf
+    max_duration: Annotated[
+        _Limit, Meta(description="How long a generation may run; it is cancelled then.")
+    ] = math.inf
     max_subscribers: Annotated[_Count, Meta(description="Most readers of a generation.")] = 10_000
+    max_tenant_subscribers: Annotated[
+        _Bound, Meta(description="Most readers that all of a tenant's generations have at a time.")
+    ] = math.inf
     max_generations: Annotated[_Count, Meta(description="Most running for a tenant.")] = 1_000
+    max_total_generations: Annotated[
+        _Bound, Meta(description="Most running for all tenants together; then new ones are shed.")
+    ] = math.inf
+    max_loop_lag: Annotated[
+        _Limit,
+        Meta(description="New calls are shed while the event loop was so late in the last second."),
+    ] = 0.5
+    max_connections: Annotated[
+        _Bound, Meta(description="Most connections of clients; further ones are turned away.")
+    ] = math.inf
+    max_address_connections: Annotated[_Bound, Meta(description="The same, from one address.")] = (
+        math.inf
+    )
+    requests_per_minute: Annotated[
+        _Bound, Meta(description="How often each tenant may ask for a generation.")
+    ] = math.inf
+    rate_limiter: Annotated[
+        RateLimiter,
+        Meta(
+            description="So many in any minute (sliding-window), or so many as a minute goes by, "
+            "and some at once (token-bucket)."
+        ),
+    ] = "sliding-window"
+    burst: Annotated[_Count, Meta(description="How many a token-bucket lets through at once.")] = 10
     cors_origins: Annotated[
         str,
         Meta(
@@ -311,6 +348,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 _OWN_TABLES = ("cors", "cache")
 """Their settings' names begin with the table's."""
 
+_RATES = ("requests_per_minute", "rate_limiter", "burst")
+
 
 class Setting(NamedTuple):
     """One field of `Settings`, as its annotation describes it."""
@@ -338,7 +377,7 @@ class Setting(NamedTuple):
         if table in _OWN_TABLES:
             return table
         is_limit = self.name.startswith("max_") or self.name.endswith("_timeout")
-        return "limits" if is_limit else "server"
+        return "limits" if is_limit or self.name in _RATES else "server"
 
     @property
     def key(self) -> str:
