@@ -23,6 +23,7 @@ from trioproxy.wire.models import Model, models_body, read_models, unlisted_mode
 from trioproxy.wire.ndjson import NDJSONParser, encode_line
 from trioproxy.wire.ollama import OLLAMA_CHAT, OLLAMA_GENERATE
 from trioproxy.wire.openai import OPENAI_CHAT, OPENAI_COMPLETIONS
+from trioproxy.wire.prompt import measure_prompt
 from trioproxy.wire.responses import (
     OPENAI_RESPONSES,
     number_of,
@@ -65,6 +66,7 @@ __all__ = [
     "encode_line",
     "error_dialect_for",
     "in_foreground",
+    "measure_prompt",
     "models_body",
     "number_of",
     "read_call",
