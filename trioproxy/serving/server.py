@@ -17,6 +17,7 @@ from trioproxy.net import DirectStream
 from trioproxy.serving.connection import Connection
 from trioproxy.serving.listener import ClientListener
 from trioproxy.serving.listening import Listen
+from trioproxy.serving.turnstile import Turnstile
 
 HANDSHAKE_SECONDS = 0.5
 """How long TCP's handshakes that have begun get, where another process takes over. It must be less
@@ -28,12 +29,18 @@ class Server:
     listens on, with its ``listeners``."""
 
     def __init__(
-        self, app: AppWrapper, config: Config, *, ssl_context: ssl.SSLContext | None
+        self,
+        app: AppWrapper,
+        config: Config,
+        turnstile: Turnstile,
+        *,
+        ssl_context: ssl.SSLContext | None,
     ) -> None:
         self.binds: list[str] = []
         self.connections: set[Connection] = set()
         self._app = app
         self._config = config
+        self._turnstile = turnstile
         self._ssl_context = ssl_context
         self._context = WorkerContext(None)
         self.listeners: Sequence[ClientListener] = ()
@@ -56,15 +63,15 @@ class Server:
         Closes the listeners, whatever ends it, and serves who had got in by then.
         """
         self.listeners = listeners
+        guarded = [self._turnstile.guard(listener) for listener in listeners]
         try:
             with self._listening:
-                await trio.serve_listeners(
-                    self._serve_client, list(listeners), handler_nursery=connections
-                )
+                await trio.serve_listeners(self._serve_client, guarded, handler_nursery=connections)
         finally:
             for listener in listeners:
                 for client in listener.waiting:
-                    connections.start_soon(self._serve_client, client)
+                    if self._turnstile.lets_in(client):
+                        connections.start_soon(self._serve_client, client)
             self._listens_no_more.set()
 
     async def announce_end(self) -> None:
@@ -106,19 +113,24 @@ class Server:
             await connection.run()
         finally:
             self.connections.discard(connection)
+            self._turnstile.let_out(client)
             self._closed_one.unpark_all()
 
 
 @asynccontextmanager
-async def open_server(app: ASGIFramework, config: Config, listen: Listen) -> AsyncGenerator[Server]:
+async def open_server(
+    app: ASGIFramework, config: Config, listen: Listen, turnstile: Turnstile | None = None
+) -> AsyncGenerator[Server]:
     """Listen and serve ``app`` for the length of the block; on exit every connection is killed.
+    Without a ``turnstile`` everybody gets in.
 
     A graceful end is the caller's, before: :meth:`Server.stop_listening`, then time, then
     :meth:`Server.kill_all`. Raises :exc:`OSError`, in a group as all that leaves a nursery, where
     an address cannot be bound.
     """
     wrapped = wrap_app(app, config.wsgi_max_body_size, "asgi")
-    server = Server(wrapped, config, ssl_context=config.create_ssl_context())
+    turnstile = turnstile or Turnstile()
+    server = Server(wrapped, config, turnstile, ssl_context=config.create_ssl_context())
     lifespan = Lifespan(wrapped, config, {})
     # Where its task is cancelled, hypercorn closes one end of that channel and not the other.
     with lifespan.app_receive_channel:
@@ -128,6 +140,7 @@ async def open_server(app: ASGIFramework, config: Config, listen: Listen) -> Asy
             async with trio.open_nursery() as nursery:
                 listeners = listen()
                 server.binds = [f"{server.scheme}://{listener.address}" for listener in listeners]
+                nursery.start_soon(turnstile.see_off)
                 nursery.start_soon(server.listen, listeners, nursery)
                 try:
                     yield server
