@@ -6,6 +6,7 @@ from quart_trio import QuartTrio
 
 from trioproxy.config import Settings
 from trioproxy.fanout import Hub
+from trioproxy.gateway import Quotas
 from trioproxy.telemetry import Metrics
 from trioproxy.upstream import Roster
 from trioproxy.web import Metronome, create_app
@@ -20,6 +21,7 @@ def make_app(settings: Settings, hub: Hub, roster: Roster) -> QuartTrio:
         roster=roster,
         metronome=Metronome(settings.heartbeat),
         metrics=Metrics(),
+        quotas=Quotas(settings),
         count_connections=lambda: 0,
         is_draining=lambda: False,
     )

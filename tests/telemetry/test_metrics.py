@@ -10,7 +10,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from tests.support.source import ScriptedSource
 from tests.telemetry.scenes import Asked, Scene, open_scene, token
 from trioproxy.fanout import Limits, SourceFailed
-from trioproxy.telemetry import Gauges, Histogram, UpstreamFigures, measure_lag
+from trioproxy.telemetry import Gauges, Histogram, LoopLag, UpstreamFigures
 from trioproxy.telemetry.metrics import MAX_MODELS, OTHER
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -186,14 +186,37 @@ def test_a_histogram_counts_each_value_in_its_bucket() -> None:
 
 
 async def test_a_loop_that_is_held_up_is_late(mock_clock: MockClock) -> None:
-    histogram = Histogram((0.05, 0.5))
+    lag = LoopLag()
+    lag.histogram = Histogram((0.05, 0.5))
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(measure_lag, histogram)
+        nursery.start_soon(lag.measure)
         await wait_all_tasks_blocked()
         for seconds in (0.1, 0.1, 0.4):
             mock_clock.jump(seconds)
             await wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
 
-    assert histogram.counts == [2, 1, 0]
-    assert histogram.sum == pytest.approx(0.3)
+    assert lag.histogram.counts == [2, 1, 0]
+    assert lag.histogram.sum == pytest.approx(0.3)
+
+
+async def test_the_lag_of_the_last_second_is_known_and_that_which_is_not_over(
+    mock_clock: MockClock,
+) -> None:
+    lag = LoopLag()
+    seen = [lag.recent]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lag.measure)
+        await wait_all_tasks_blocked()
+        mock_clock.jump(0.7)
+        seen.append(lag.recent)  # the task that measures has not run yet
+        await wait_all_tasks_blocked()
+        seen.append(lag.recent)
+        for _ in range(3):
+            mock_clock.jump(0.1)
+            await wait_all_tasks_blocked()
+        seen.append(lag.recent)
+        nursery.cancel_scope.cancel()
+    mock_clock.jump(0.8)
+
+    assert [*seen, lag.recent] == pytest.approx([0, 0.6, 0.6, 0.6, 0])

@@ -142,6 +142,10 @@ class Http11(H11Protocol):
                 if is_ambiguous(event, head):
                     await self._refuse(400)
                     return
+                # h11 holds the bound against a head that has not come to its end.
+                if _size_of_head(event) > self.config.h11_max_incomplete_size:
+                    await self._refuse(431)
+                    return
                 await self.send(Updated(idle=False))
                 await self._create_stream(event)
             elif self.stream is None:  # its request was refused
@@ -199,6 +203,12 @@ class Http11(H11Protocol):
             await self.send(Closed())
         if stream is not None:
             await stream.handle(StreamClosed(stream_id=STREAM_ID))
+
+
+def _size_of_head(request: h11.Request) -> int:
+    """What it takes on the wire, in bytes, written as shortly as can be (RFC 9112, section 2.1)."""
+    line = len(request.method) + len(request.target) + len("  HTTP/1.1\r\n\r\n")
+    return line + sum(len(name) + len(value) + len(": \r\n") for name, value in request.headers)
 
 
 def _asks_for_websocket(request: h11.Request) -> bool:

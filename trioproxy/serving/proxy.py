@@ -15,19 +15,21 @@ from hypercorn.config import Config
 
 from trioproxy.config import Settings
 from trioproxy.fanout import Hub, Limits, open_hub
+from trioproxy.gateway import Quotas
 from trioproxy.serving.connection import LAST_CALL_SECONDS
 from trioproxy.serving.inherited import listen_on_inherited, take_inherited
 from trioproxy.serving.listening import Listen, listen
 from trioproxy.serving.notifying import open_notifier
 from trioproxy.serving.server import Server, open_server
-from trioproxy.telemetry import GenerationLog, Listener, LogWriter, Telemetry, measure_lag
+from trioproxy.serving.turnstile import Turnstile
+from trioproxy.telemetry import GenerationLog, Listener, LogWriter, Metrics, Telemetry
 from trioproxy.upstream import Roster, open_roster
 from trioproxy.web import BOARD_LIMITS, create_app, open_metronome
+from trioproxy.wire import Failure
 
 FAREWELL_SECONDS = 1.0
 """How long, after the drain, clients get to take the message that it is over."""
 
-MAX_HEAD_BYTES = 64 * 1024
 KEEP_ALIVE_SECONDS = 15.0
 """Between two requests, and for the first: longer than the official clients keep a connection (5
 s)."""
@@ -103,13 +105,15 @@ async def open_proxy(
         max_transcript_bytes=settings.max_transcript,
         max_hub_bytes=settings.max_hub,
         max_subscribers=settings.max_subscribers,
-        max_generations=settings.max_generations,
+        max_total_generations=settings.max_total_generations,
+        max_seconds=settings.max_duration,
         retention=settings.retention,
         max_lag=settings.max_lag,
     )
+    quotas = Quotas(settings)
     async with (
         open_roster(settings, upstream_url=upstream_url) as roster,
-        open_hub(limits, watch=telemetry.watch) as hub,
+        open_hub(limits, watch=telemetry.watch, share_of=quotas.share_of) as hub,
         open_hub(BOARD_LIMITS) as board_hub,
         open_metronome(settings.heartbeat) as metronome,
     ):
@@ -120,6 +124,7 @@ async def open_proxy(
             roster=roster,
             metronome=metronome,
             metrics=telemetry.metrics,
+            quotas=quotas,
             count_connections=lambda: len(server.connections),
             is_draining=lambda: server.is_draining,
         )
@@ -127,7 +132,13 @@ async def open_proxy(
         listen_on = listen_on or partial(
             listen, config, write_timeout=settings.write_timeout, reuse_port=settings.reuse_port
         )
-        async with open_server(app, config, listen_on) as server:
+        turnstile = Turnstile(
+            max_connections=settings.max_connections,
+            max_address_connections=settings.max_address_connections,
+            is_tls=config.ssl_enabled,
+            on_refusal=partial(_count_refusal, telemetry.metrics),
+        )
+        async with open_server(app, config, listen_on, turnstile) as server:
             yield Proxy(settings, hub, board_hub, roster, server)
 
 
@@ -162,7 +173,7 @@ async def serve(
                 settings, upstream_url=upstream_url, listen_on=listen_on, telemetry=telemetry
             ) as proxy,
         ):
-            clockwork.start_soon(measure_lag, telemetry.metrics.loop_lag)
+            clockwork.start_soon(telemetry.metrics.loop_lag.measure)
             # What was imported stays: the collector need not walk it each time clients leave. Nor
             # does each of a thousand departures make enough garbage to look at once. But what
             # outlived one look, as the requests do that were under way, is looked at again soon.
@@ -187,6 +198,11 @@ async def _cancel_on_next(signals: AsyncIterator[int], scope: trio.CancelScope) 
     scope.cancel(reason="a second signal")
 
 
+def _count_refusal(metrics: Metrics, failure: Failure) -> None:
+    count = metrics.shed if failure.status == 503 else metrics.rate_limited
+    count("connections")
+
+
 def _server_config(settings: Settings) -> Config:
     config = Config()
     config.bind = settings.binds
@@ -194,7 +210,7 @@ def _server_config(settings: Settings) -> Config:
     config.keyfile = settings.keyfile
     config.alpn_protocols = ["http/1.1"]
     config.backlog = BACKLOG
-    config.h11_max_incomplete_size = MAX_HEAD_BYTES
+    config.h11_max_incomplete_size = settings.max_head
     config.include_server_header = False
     config.websocket_max_message_size = settings.max_body
     config.websocket_ping_interval = settings.heartbeat

@@ -7,7 +7,7 @@ The core tells each generation's :class:`Timing` what happens to it (see
 """
 
 from trioproxy.telemetry.histogram import Histogram
-from trioproxy.telemetry.lag import measure_lag
+from trioproxy.telemetry.lag import LoopLag
 from trioproxy.telemetry.log import GenerationLog, LogFormat, log_request, open_log
 from trioproxy.telemetry.metrics import CONTENT_TYPE, Gauges, Metrics, UpstreamFigures
 from trioproxy.telemetry.reader import Reader
@@ -24,6 +24,7 @@ __all__ = [
     "Listener",
     "LogFormat",
     "LogWriter",
+    "LoopLag",
     "Metrics",
     "Origin",
     "Reader",
@@ -33,7 +34,6 @@ __all__ = [
     "describe_timing",
     "describe_to",
     "log_request",
-    "measure_lag",
     "open_log",
     "summarize_timing",
     "timing_of",

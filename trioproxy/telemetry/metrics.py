@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 
 from trioproxy.fanout import Hub
 from trioproxy.telemetry.histogram import Histogram
+from trioproxy.telemetry.lag import LoopLag
 from trioproxy.telemetry.reader import Reader
 from trioproxy.telemetry.timing import Listener, Timing
 from trioproxy.telemetry.writer import LogWriter
@@ -78,7 +79,7 @@ class Metrics(Listener):
 
     def __init__(self) -> None:
         self.delivery_delay = Histogram()
-        self.loop_lag = Histogram()
+        self.loop_lag = LoopLag()
         self._registry = CollectorRegistry()
         self._models: set[str] = set()
         self._first_token = self._histogram(
@@ -115,6 +116,12 @@ class Metrics(Listener):
             "upstream_calls_saved", "Calls that were not made, as their readers joined another's."
         )
         self._heartbeats = self._counter("heartbeats", "Heartbeats to readers.")
+        self._shed = self._counter(
+            "shed", "What was refused as there was too much to do.", "reason"
+        )
+        self._rate_limited = self._counter(
+            "rate_limited", "What was refused as one had, or asked for, too much.", "reason"
+        )
         self._closing = self._histogram(
             "trioproxy_cancel_to_closed_seconds",
             "From a generation's cancellation to the end of its call.",
@@ -124,7 +131,7 @@ class Metrics(Listener):
 
     def observe(self, hub: Hub, gauges: Gauges) -> None:
         """Have these in the exposition too."""
-        self._registry.register(_State(hub, gauges, self.delivery_delay, self.loop_lag))
+        self._registry.register(_State(hub, gauges, self.delivery_delay, self.loop_lag.histogram))
 
     def observe_log(self, log: LogWriter) -> None:
         """Likewise, what the log has dropped."""
@@ -168,6 +175,14 @@ class Metrics(Listener):
         for kind, tokens in (("input", timing.input_tokens), ("output", timing.output_tokens)):
             if tokens is not None:
                 self._usage.labels(*call, kind).observe(tokens)
+
+    def shed(self, reason: str) -> None:
+        """Something new was refused, for all have too much of ``reason``."""
+        self._shed.labels(reason).inc()
+
+    def rate_limited(self, reason: str) -> None:
+        """Something was refused, for its tenant or client has too much of ``reason``."""
+        self._rate_limited.labels(reason).inc()
 
     def closed(self, timing: Timing) -> None:
         if timing.cancel_to_closed is not None:

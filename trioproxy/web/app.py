@@ -11,16 +11,17 @@ from quart_trio.wrappers import TrioResponse as Response
 
 from trioproxy.config import Settings
 from trioproxy.fanout import Hub
-from trioproxy.gateway import Answers, Tenants
+from trioproxy.gateway import Answers, Quotas, Rates, Tenants
 from trioproxy.telemetry import Metrics
 from trioproxy.upstream import Roster, Router
+from trioproxy.web.admission import Admission
+from trioproxy.web.allowances import Allowances
 from trioproxy.web.background import Background
 from trioproxy.web.board import Board
 from trioproxy.web.calls import Calls
 from trioproxy.web.connection import ProxyRequest, RequestConnection, current_request
 from trioproxy.web.cors import Cors
 from trioproxy.web.door import Door
-from trioproxy.web.failures import respond_to_error
 from trioproxy.web.forwarding import METHODS, Forward, ForwardedPath
 from trioproxy.web.generate import Generate
 from trioproxy.web.generations import Generations
@@ -30,6 +31,7 @@ from trioproxy.web.models import Models
 from trioproxy.web.operations import Operations
 from trioproxy.web.page import Page
 from trioproxy.web.readiness import Readiness
+from trioproxy.web.refusals import Refusals
 from trioproxy.web.sockets import (
     ProxyWebsocket,
     SocketConnection,
@@ -58,16 +60,19 @@ def create_app(
     roster: Roster,
     metronome: Metronome,
     metrics: Metrics,
+    quotas: Quotas,
     count_connections: Callable[[], int],
     is_draining: Callable[[], bool],
 ) -> ProxyApp:
     """Make the ASGI application that serves ``hub`` over the upstreams of ``roster``, and, from
-    ``board_hub``, how its generations fare. It owns nothing of these."""
+    ``board_hub``, how its generations fare. It owns nothing of these; what the ``quotas`` say is
+    asked each time."""
     app = ProxyApp(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body
     app.config["BODY_TIMEOUT"] = settings.body_timeout
     app.config["RESPONSE_TIMEOUT"] = None  # a stream lasts as long as it lasts
-    app.register_error_handler(Exception, respond_to_error)
+    refusals = Refusals(metrics)
+    app.register_error_handler(Exception, refusals.respond)
     whereabouts = Whereabouts(settings.trusted_proxies)
     app.before_request(whereabouts.note)
     app.before_websocket(whereabouts.note_websocket)
@@ -84,11 +89,14 @@ def create_app(
     app.before_request(door.admit)
     app.before_websocket(door.admit_websocket)
     app.after_request(cors.mark)
+    rates = Rates(quotas.rate_of)
+    app.after_request(Allowances(rates).mark)
     app.after_request(note_answer)
 
     router = Router(roster)
     answers = Answers(settings.cache_ttl, settings.cache_size)
-    calls = Calls(settings, hub, router, answers)
+    admission = Admission(settings, rates, metrics.loop_lag)
+    calls = Calls(settings, hub, router, answers, admission)
     streams = Streams(settings, metronome)
     generate = Generate(settings, calls, streams)
     for path, dialect in ROUTES.items():
@@ -96,7 +104,7 @@ def create_app(
             answer = partial(generate.answer, dialect)
             app.add_url_rule(path, dialect.name, answer, methods=["POST"])
 
-    forward = Forward(router)
+    forward = Forward(router, admission)
     app.url_map.converters["forwarded"] = ForwardedPath
     app.add_url_rule("/<forwarded:path>", "forward", forward.answer, methods=METHODS)
 
@@ -122,7 +130,7 @@ def create_app(
     app.add_url_rule(f"{one}/timing", "timing", generations.timing, methods=["GET"])
     app.add_url_rule(f"{one}/events", "events", generations.events, methods=["GET"])
 
-    sockets = Sockets(settings, hub, calls, cors)
+    sockets = Sockets(settings, hub, calls, cors, refusals)
     app.add_websocket("/v1/ws", "socket", sockets.many)
     app.add_websocket(f"{one}/ws", "socket_of_one", sockets.one)
 

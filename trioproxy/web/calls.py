@@ -18,6 +18,7 @@ from trioproxy.fanout import (
 )
 from trioproxy.gateway import Answers
 from trioproxy.upstream import Router, UpstreamRequest
+from trioproxy.web.admission import Admission
 from trioproxy.web.asking import Asking, Cursor, Origin
 from trioproxy.web.caller import Caller
 from trioproxy.web.failures import Mismatch
@@ -31,22 +32,30 @@ class Calls:
     ``await``. A subscriber is a context manager, to be entered at once on a stack that outlives it.
     """
 
-    def __init__(self, settings: Settings, hub: Hub, router: Router, answers: Answers) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        hub: Hub,
+        router: Router,
+        answers: Answers,
+        admission: Admission,
+    ) -> None:
         self._settings = settings
         self._hub = hub
         self._router = router
         self._answers = answers
+        self._admission = admission
 
     def join(
         self, caller: Caller, asking: Asking, body: bytes
     ) -> AbstractContextManager[Subscriber]:
-        """Join the running twin or start a generation. Raises what :meth:`Hub.join` raises, and
-        :class:`Mismatch` and :class:`ExpiredGeneration` where a client's own key is in use for what
-        it cannot have."""
+        """Join the running twin or start a generation. Raises what :meth:`Hub.join` raises, what
+        :class:`Admission` does, and :class:`Mismatch` and :class:`ExpiredGeneration` where a
+        client's own key is in use for what it cannot have."""
         streamed = asking.origin.streamed
         origin, source = self._answer(caller, asking, body)
         return self._hub.join(
-            self._key_to_join(asking),
+            self._admit(asking, body),
             source,
             mode=asking.mode,
             linger=asking.linger,
@@ -62,7 +71,7 @@ class Calls:
         :meth:`join` does."""
         origin, source = self._answer(caller, asking, body)
         return self._hub.start(
-            self._key_to_join(asking),
+            self._admit(asking, body),
             source,
             mode=asking.mode,
             linger=asking.linger,
@@ -146,6 +155,15 @@ class Calls:
         if not origin.streamed:
             return self._router.whole(origin.model, call)
         return self._router.stream(origin.model, call, origin.dialect, origin.tally)
+
+    def _admit(self, asking: Asking, body: bytes) -> Hashable | None:
+        """The key to join or start under, for one that may. Whoever joins what runs is no load."""
+        self._admission.check_prompt(body)
+        key = self._key_to_join(asking)
+        if self._hub.find(key) is None:
+            self._admission.check_load()
+        self._admission.count(asking.tenant)
+        return key
 
     def _key_to_join(self, asking: Asking) -> Hashable | None:
         """The key to join or start under; None for a call that nobody else can find.

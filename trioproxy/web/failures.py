@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 
 from quart import has_request_context
 from quart_trio.wrappers import TrioResponse as Response
@@ -14,6 +15,7 @@ from trioproxy.fanout import (
     ExpiredGeneration,
     Gap,
     HubClosed,
+    HubFull,
     Outcome,
     SourceFailed,
     TooManyGenerations,
@@ -21,7 +23,7 @@ from trioproxy.fanout import (
     TranscriptFull,
     UnknownGeneration,
 )
-from trioproxy.gateway import Forbidden, Unauthorized
+from trioproxy.gateway import Forbidden, RateLimited, Unauthorized
 from trioproxy.upstream import (
     UnknownModel,
     UpstreamBroken,
@@ -32,6 +34,7 @@ from trioproxy.upstream import (
     UpstreamUnavailable,
     UpstreamUnreachable,
 )
+from trioproxy.web.admission import Overloaded, PromptTooLarge
 from trioproxy.web.connection import current_request
 from trioproxy.web.responses import upstream_response
 from trioproxy.wire import BadRequest, Failure, error_dialect_for
@@ -54,12 +57,16 @@ STATUSES: dict[type[Exception], tuple[int, str, str]] = {
     Mismatch: (409, "invalid_request_error", "generation_mismatch"),
     CursorAhead: (409, "invalid_request_error", "event_not_reached"),
     ExpiredGeneration: (410, "invalid_request_error", "generation_expired"),
+    PromptTooLarge: (413, "invalid_request_error", "prompt_too_large"),
+    RateLimited: (429, "rate_limit_error", "rate_limit_exceeded"),
     TooManyGenerations: (429, "rate_limit_error", "too_many_generations"),
     TooManySubscribers: (429, "rate_limit_error", "too_many_subscribers"),
     UpstreamBroken: (502, "upstream_error", "upstream_broken"),
     UpstreamNotStreaming: (502, "upstream_error", "upstream_not_streaming"),
     UpstreamUnreachable: (502, "upstream_error", "upstream_unreachable"),
     TranscriptFull: (502, "upstream_error", "answer_too_large"),
+    HubFull: (503, "server_error", "overloaded"),
+    Overloaded: (503, "server_error", "overloaded"),
     HubClosed: (503, "server_error", "shutting_down"),
     UpstreamBusy: (503, "server_error", "upstream_busy"),
     UpstreamUnavailable: (503, "server_error", "upstream_unavailable"),
@@ -77,7 +84,8 @@ def failure_of(error: Exception) -> Failure:
     for known, (status, kind, code) in STATUSES.items():
         if isinstance(error, known):
             param = error.param if isinstance(error, BadRequest) else None
-            return Failure(status, kind, str(error), code, param)
+            retry_after = error.retry_after if isinstance(error, RateLimited) else None
+            return Failure(status, kind, str(error), code, param, retry_after)
     if isinstance(error, HTTPException) and error.code is not None:
         code = HTTP_CODES.get(error.code, error.name.lower().replace(" ", "_"))
         return Failure(error.code, "invalid_request_error", error.description or error.name, code)
@@ -171,7 +179,9 @@ def _respond(failure: Failure) -> Response:
         dialect.error_body(failure), failure.status, content_type="application/json"
     )
     if failure.status in (429, 503):
-        response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+        seconds = failure.retry_after or RETRY_AFTER_SECONDS
+        response.headers["Retry-After"] = str(math.ceil(seconds))
+        response.headers["Retry-After-Ms"] = str(math.ceil(seconds * 1000))  # of the official SDKs
     if failure.status in (409, 410):
         # The official SDKs try a 409 again by themselves; here the answer would not change.
         response.headers["X-Should-Retry"] = "false"

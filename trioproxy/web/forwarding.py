@@ -18,6 +18,7 @@ from trioproxy.upstream import (
     answer_headers,
     trace_context,
 )
+from trioproxy.web.admission import Admission
 from trioproxy.web.connection import current_request
 from trioproxy.web.responses import copy_headers
 from trioproxy.wire import ROUTES, BadRequest, read_call
@@ -47,8 +48,9 @@ themselves), and to it all tenants are one."""
 class Forward:
     """Whatever the proxy has no route for. The call belongs to the request and ends with it."""
 
-    def __init__(self, router: Router) -> None:
+    def __init__(self, router: Router, admission: Admission) -> None:
         self._router = router
+        self._admission = admission
 
     async def answer(self, path: str) -> Response:
         request = current_request()
@@ -57,6 +59,8 @@ class Forward:
         is_harmless = _FOR_EVERY_TENANT.fullmatch(f"{request.method} {path}")
         if not (request.caller.is_operator or is_harmless):
             raise Forbidden("what the engine keeps is everybody's: only an admin may ask for this")
+        self._admission.check_load()
+        self._admission.count(request.caller.tenant)
         body = await request.read_body()
         call = UpstreamRequest(
             request.method,

@@ -6,6 +6,7 @@ with the answer.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 import msgspec
@@ -177,14 +178,17 @@ def _outcome(outcome: Outcome | None) -> dict[str, str | None] | None:
     return outcome and {"kind": outcome.kind, "reason": outcome.reason}
 
 
-def _error(failure: Failure) -> dict[str, str | int | None]:
-    return {
+def _error(failure: Failure) -> dict[str, str | float | None]:
+    error: dict[str, str | float | None] = {
         "message": failure.message[:MAX_TOLD],
         "type": failure.type,
         "param": failure.param,
         "code": failure.code,
         "status": failure.status,
     }
+    if failure.retry_after is not None:
+        error["retry_after"] = math.ceil(failure.retry_after * 1000) / 1000
+    return error
 
 
 def _encode(kind: str, ref: Ref, **fields: object) -> bytes:

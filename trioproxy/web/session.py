@@ -19,7 +19,9 @@ from quart.wrappers import Websocket
 
 from trioproxy.config import Settings
 from trioproxy.fanout import Event, FanoutError, Hub, Mode, Subscriber, UnknownGeneration
+from trioproxy.gateway import Rate, RateLimited, TokenBucket
 from trioproxy.web import messages
+from trioproxy.web.admission import Overloaded, PromptTooLarge
 from trioproxy.web.asking import asked_dialect, body_to_stream, check_linger, read_asking
 from trioproxy.web.caller import Caller
 from trioproxy.web.calls import Calls, cache_status
@@ -33,13 +35,15 @@ from trioproxy.web.farewells import (
     last_words,
 )
 from trioproxy.web.lane import in_a_frame, lane_of
+from trioproxy.web.refusals import Refusals
 from trioproxy.wire import BadRequest
 
-REFUSALS = (BadRequest, Mismatch, FanoutError)
+REFUSALS = (BadRequest, Mismatch, FanoutError, RateLimited, Overloaded, PromptTooLarge)
 """What was asked for cannot be had; the session goes on."""
 
 MESSAGES_PER_SECOND = 50.0
 MESSAGES_AT_ONCE = 500
+MESSAGES = Rate("token-bucket", MESSAGES_PER_SECOND * 60, MESSAGES_AT_ONCE)
 """A client that sends more is closed: 500 at once, and 50 more each second."""
 
 ANSWERS_AT_ONCE = 500
@@ -61,22 +65,6 @@ class Subscription:
     """Set when the answer to who asked for it is on its way: its events come behind that."""
 
 
-class Allowance:
-    """How many messages a client may send: a bucket that fills with time."""
-
-    def __init__(self) -> None:
-        self._left = float(MESSAGES_AT_ONCE)
-        self._at = trio.current_time()
-
-    def spend(self) -> None:
-        """Take one. Raises :class:`Closing` where there is none."""
-        now = trio.current_time()
-        grown = self._left + (now - self._at) * MESSAGES_PER_SECOND
-        self._left, self._at = min(grown, MESSAGES_AT_ONCE) - 1, now
-        if self._left < 0:
-            raise Closing(CloseCode.POLICY, "too many messages")
-
-
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A message of the client's answered; and the subscription that begins behind it, if one
@@ -95,7 +83,13 @@ class Session:
     """What one client reads and asks for over one WebSocket, which has been accepted."""
 
     def __init__(
-        self, websocket: Websocket, caller: Caller, settings: Settings, hub: Hub, calls: Calls
+        self,
+        websocket: Websocket,
+        caller: Caller,
+        settings: Settings,
+        hub: Hub,
+        calls: Calls,
+        refusals: Refusals,
     ) -> None:
         lane = lane_of(websocket.scope)
         assert lane is not None, "the server lends one to each WebSocket"
@@ -105,11 +99,12 @@ class Session:
         self._settings = settings
         self._hub = hub
         self._calls = calls
+        self._refusals = refusals
         self._subscriptions: dict[str, Subscription] = {}
         self._changed = trio.lowlevel.ParkingLot()
         self._only: Subscription | None = None
         self._farewell = Farewell(CloseCode.DONE)
-        self._allowance = Allowance()
+        self._messages = TokenBucket()
         self._batches, self._unwritten = trio.open_memory_channel[bytes | Farewell](0)
         self._answers, self._unanswered = trio.open_memory_channel[Answer](ANSWERS_AT_ONCE)
         self._nursery: trio.Nursery
@@ -131,6 +126,7 @@ class Session:
                 self._only = self._subscribe(self._calls.read(generation, after=after, mode=mode))
                 self._only.answered.set()  # nobody has asked
             except REFUSALS as error:
+                self._refusals.count(error)
                 self._end(Farewell(code_of_refusal(error), failure_of(error).code or ""))
 
         await self._run(open_only)
@@ -156,8 +152,10 @@ class Session:
         try:
             while True:
                 message = await self._websocket.receive()
-                self._allowance.spend()
+                self._messages.take(MESSAGES)
                 self._obey(message)
+        except RateLimited:
+            self._end(Farewell(CloseCode.POLICY, "too many messages"))
         except Closing as closing:
             self._end(closing.farewell)
 
@@ -212,6 +210,7 @@ class Session:
         try:
             answer = self._do(command)
         except REFUSALS as error:
+            self._refusals.count(error)
             answer = Answer(messages.refused(failure_of(error), command.ref))
         if answer is not None:
             self._answer(answer)

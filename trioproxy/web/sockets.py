@@ -14,6 +14,7 @@ from trioproxy.fanout import Hub
 from trioproxy.web.caller import NOBODY, Caller
 from trioproxy.web.calls import Calls
 from trioproxy.web.cors import Cors
+from trioproxy.web.refusals import Refusals
 from trioproxy.web.session import Session
 from trioproxy.wire import BadRequest
 
@@ -49,8 +50,11 @@ class SocketConnection(TrioASGIWebsocketConnection):
 class Sockets:
     """``/v1/ws`` and ``/v1/generations/{id}/ws``."""
 
-    def __init__(self, settings: Settings, hub: Hub, calls: Calls, cors: Cors) -> None:
+    def __init__(
+        self, settings: Settings, hub: Hub, calls: Calls, cors: Cors, refusals: Refusals
+    ) -> None:
         self._cors = cors
+        self._refusals = refusals
         self._settings = settings
         self._hub = hub
         self._calls = calls
@@ -76,4 +80,6 @@ class Sockets:
         offered = asking.requested_subprotocols
         chosen = SUBPROTOCOL if SUBPROTOCOL in offered else None
         await asking.accept(subprotocol=chosen)  # pyright: ignore[reportUnknownMemberType]
-        return Session(asking, asking.caller, self._settings, self._hub, self._calls)
+        return Session(
+            asking, asking.caller, self._settings, self._hub, self._calls, self._refusals
+        )

@@ -65,7 +65,8 @@ class Failure:
 
     `status` is the HTTP status for when nothing has been sent yet; `type` is the machine-readable
     kind ("upstream_timeout"); `message` is for people; `code` refines the type and `param` names
-    the request field at fault, where there is one.
+    the request field at fault, where there is one. `retry_after` is when, in seconds, another try
+    may do better, where that is known.
     """
 
     status: int
@@ -73,6 +74,7 @@ class Failure:
     message: str
     code: str | None = None
     param: str | None = None
+    retry_after: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
