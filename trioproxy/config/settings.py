@@ -311,8 +311,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     insecure_open: Annotated[
         _Switch,
         Meta(
-            description="Listen where others can come from although no tenant is configured, so "
-            "that whoever comes may use the engine."
+            description="Listen where others can come from, and answer to any name, although no "
+            "tenant is configured: whoever comes may use the engine."
         ),
     ] = False
     gateway: Gateway = Gateway()
