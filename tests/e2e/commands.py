@@ -4,6 +4,7 @@ import json
 import os
 import re
 import select
+import socket
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,13 @@ import httpx
 import trio
 
 from tests.e2e.polling import fetch, wait_equal
+
+_HAND_OVER = """
+import os, sys
+os.dup2({}, 3)
+os.environ |= {{"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}}
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 
 _STARTUP_SECONDS = 30.0
 _EXIT_SECONDS = 10.0
@@ -98,12 +106,14 @@ class Simulator(Command):
 
 
 @contextmanager
-def open_proxy(upstream: str, *options: str) -> Generator[Proxy]:
+def open_proxy(
+    upstream: str, *options: str, handed_over: socket.socket | None = None
+) -> Generator[Proxy]:
     """Serve `upstream` on a free port during the block, with a connection for each call: kept ones
     would be in the census. See `open_command`."""
     arguments = ["--bind", "127.0.0.1:0", "--upstream", upstream, "--debug"]
     arguments += ["--upstream-keep-alive", "0", *options]
-    with open_command("serve", *arguments) as command:
+    with open_command("serve", *arguments, handed_over=handed_over) as command:
         census = httpx.get(f"{command.url}/debug/census", trust_env=False, verify=False)
         yield Proxy(command.url, command.process, _held(census.content))
 
@@ -116,8 +126,9 @@ def open_simulator(*options: str) -> Generator[Simulator]:
 
 
 @contextmanager
-def open_command(*arguments: str) -> Generator[Command]:
-    """Run `trioproxy` with these arguments during the block; it must listen, and say where.
+def open_command(*arguments: str, handed_over: socket.socket | None = None) -> Generator[Command]:
+    """Run `trioproxy` with these arguments during the block; it must listen, and say where. A
+    listening socket is handed over to it as systemd does it (sd_listen_fds(3)).
 
     It is ended with the block, by SIGTERM, and must then have ended well: with exit code 0, within
     10 seconds, and without a traceback or a Python warning on stderr. Blocks while it starts and
@@ -128,6 +139,9 @@ def open_command(*arguments: str) -> Generator[Command]:
         AssertionError: it did not end well.
     """
     command = [sys.executable, "-W", "error", "-m", "trioproxy", *arguments]
+    passed = () if handed_over is None else (handed_over.fileno(),)
+    if passed:
+        command = [sys.executable, "-c", _HAND_OVER.format(*passed), *command]
     environ = {name: value for name, value in os.environ.items() if "TRIOPROXY_" not in name}
     environ["TRIOPROXY_LOG"] = "off"  # nobody reads it
     with (
@@ -137,6 +151,7 @@ def open_command(*arguments: str) -> Generator[Command]:
             env=environ,
             stdout=subprocess.PIPE,
             stderr=log,
+            pass_fds=passed,
             process_group=0,  # a Ctrl-C at the terminal is for the tests; they end the command
         ) as process,
     ):

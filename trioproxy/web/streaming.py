@@ -21,6 +21,9 @@ from trioproxy.web.metronome import Metronome
 from trioproxy.web.voice import Voice
 from trioproxy.wire import Dialect, Framing, Message
 
+GOING = {"shutdown", "draining"}
+"""Reasons of an end that are the proxy's own: another, or the next one, can be asked."""
+
 
 def stream_headers(framing: Framing) -> dict[str, str]:
     """The head of a stream: not to be stored, compressed or held back by anything on the way."""
@@ -142,7 +145,8 @@ class StreamBody(ResponseBody):
             piece = self._end(self._farewell(subscriber.end))
             if not piece:
                 raise
-            return piece
+            is_going = subscriber.end is not None and subscriber.end.reason in GOING
+            return self._voice.come_back + piece if is_going else piece
         finally:
             self._metronome.forget(subscriber)
         return self._frames(batch) if batch.events or batch.gap else self._voice.heartbeat

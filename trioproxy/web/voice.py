@@ -19,7 +19,8 @@ class Voice:
     ``heartbeat`` is b"" for one that must not be sent any. ``tell_gap`` frames a gap; None for
     clients that know no gaps: to them it is their dialect's error, and their end. ``ends_with_id``
     gives the last frame an event id one past the last event's, so that a reader that comes back
-    with it is known to have been told the end.
+    with it is known to have been told the end. ``come_back`` goes before the last words of a proxy
+    that is going: when to try again, for clients that know of such a thing.
     """
 
     framing: Framing
@@ -27,6 +28,7 @@ class Voice:
     heartbeat: bytes
     tell_gap: Callable[[Gap], bytes] | None = None
     ends_with_id: bool = False
+    come_back: bytes = b""
 
 
 @cache
@@ -52,7 +54,12 @@ def _gap_event(gap: Gap) -> bytes:
 
 
 RESOURCE_VOICE = Voice(
-    SSE, renderer_for(SSE), encode_comment(), tell_gap=_gap_event, ends_with_id=True
+    SSE,
+    renderer_for(SSE),
+    encode_comment(),
+    tell_gap=_gap_event,
+    ends_with_id=True,
+    come_back=b"retry: 1000\n",  # milliseconds (WHATWG HTML, 9.2.6)
 )
 """How ``/v1/generations/{id}/events`` speaks, whatever the dialect of the generation: as an
 ``EventSource`` understands it."""
