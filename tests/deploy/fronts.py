@@ -91,7 +91,7 @@ def open_nginx(proxy_url: str, folder: Path) -> Generator[Front]:
             },
         )
     )
-    command = [_program("nginx"), "-p", str(folder), "-e", "stderr", "-c", f"{folder}/nginx.conf"]
+    command = [program("nginx"), "-p", str(folder), "-e", "stderr", "-c", f"{folder}/nginx.conf"]
     with _running(command, port, folder):
         yield Front(port, folder / "authority.pem")
 
@@ -111,7 +111,7 @@ def open_caddy(proxy_url: str, folder: Path) -> Generator[Front]:
         },
     )
     (folder / "Caddyfile").write_text(CADDY_MAIN + snippet)
-    command = [_program("caddy"), "run", "--adapter", "caddyfile", "--config", "Caddyfile"]
+    command = [program("caddy"), "run", "--adapter", "caddyfile", "--config", "Caddyfile"]
     with _running(command, port, folder):
         yield Front(port, folder / "authority.pem")
 
@@ -119,7 +119,7 @@ def open_caddy(proxy_url: str, folder: Path) -> Generator[Front]:
 OPENERS = {"nginx": open_nginx, "caddy": open_caddy}
 
 
-def _program(name: str) -> str:
+def program(name: str) -> str:
     """Where it is; skips where it is not installed, and fails in CI."""
     path = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin")
     if path is None and "CI" in os.environ:

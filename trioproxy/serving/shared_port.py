@@ -12,9 +12,9 @@ default, and not ours to set.)
 
 from __future__ import annotations
 
-import ctypes
 import socket as stdlib_socket
 import struct
+from array import array
 from collections.abc import Sequence
 
 from trioproxy.serving.listener import KernelListener
@@ -51,6 +51,6 @@ def attach_filter(socket: stdlib_socket.socket, program: Sequence[Instruction]) 
     """Have a program of the kernel's decide how much of each packet gets in (socket(7),
     SO_ATTACH_FILTER). Raises :exc:`OSError`."""
     packed = b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
-    held = ctypes.create_string_buffer(packed)
-    described = struct.pack("HP", len(program), ctypes.addressof(held))  # struct sock_fprog
+    held = array("B", packed)  # where its address can be had
+    described = struct.pack("HP", len(program), held.buffer_info()[0])  # struct sock_fprog
     socket.setsockopt(stdlib_socket.SOL_SOCKET, SO_ATTACH_FILTER, described)
