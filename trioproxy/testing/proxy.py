@@ -10,7 +10,7 @@ import trio
 from trioproxy.config import Settings
 from trioproxy.net import DirectStream, take_over
 from trioproxy.serving import Proxy, open_proxy
-from trioproxy.serving.listening import ClientListener
+from trioproxy.serving.listener import ClientListener
 from trioproxy.testing.network import VirtualNetwork, VirtualSocket
 
 ADDRESS = ("127.0.0.1", 9010)
