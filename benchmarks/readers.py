@@ -46,7 +46,8 @@ def request(
     body = json.dumps(chat_body(prompt, tokens)).encode()
     lines = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
     return (
-        b"POST /v1/chat/completions HTTP/1.1\r\nHost: proxy\r\nContent-Type: application/json\r\n"
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
+        b"Content-Type: application/json\r\n"
         b"Connection: %b\r\n%bContent-Length: %d\r\n\r\n%b"
         % (connection.encode(), lines.encode(), len(body), body)
     )

@@ -99,7 +99,7 @@ def websocket_request(prompt: str, tokens: int, headers: Mapping[str, str]) -> b
     generation that is shared."""
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     handshake = (
-        "GET /v1/ws HTTP/1.1\r\nHost: proxy\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "GET /v1/ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {b64encode(os.urandom(16)).decode()}\r\n"
         f"{lines}\r\n"
     )

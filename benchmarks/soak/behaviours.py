@@ -65,7 +65,9 @@ async def leave_before_the_answer(visitor: Visitor) -> None:
 async def leave_in_the_request(visitor: Visitor) -> None:
     """Leave when only a part of the request is out."""
     body = visitor.pick_question().body(stream=True)
-    head = b"POST /v1/completions HTTP/1.1\r\nhost: proxy\r\ncontent-length: %d\r\n\r\n" % len(body)
+    head = b"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % len(
+        body
+    )
     async with open_exchange(visitor.commons.address) as exchange:
         await exchange.send_bytes((head + body)[: visitor.random.randrange(len(head + body))])
         await trio.sleep(visitor.random.uniform(0, HESITATION_SECONDS))

@@ -41,7 +41,7 @@ class Exchange:
                 method=method,
                 target=path,
                 headers=[
-                    ("host", "proxy"),
+                    ("host", "localhost"),
                     ("connection", "close"),
                     ("content-type", "application/json"),
                     ("content-length", str(len(body))),

@@ -233,6 +233,6 @@ def _request(
 ) -> bytes:
     if method != "POST":
         body = b""
-    fields = {"Host": "proxy", "Content-Length": str(len(body)), **headers}
+    fields = {"Host": "localhost", "Content-Length": str(len(body)), **headers}
     head = [f"{method} {target} HTTP/{version}", *(f"{n}: {v}" for n, v in fields.items()), "", ""]
     return "\r\n".join(head).encode() + body

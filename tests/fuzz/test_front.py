@@ -19,7 +19,6 @@ from tests.fuzz.noise import spoiled
 from tests.support.rawhttp import open_client
 from tests.support.websocket import HANDSHAKE, PING, TEXT, frame
 from tests.web.service import open_service
-from trioproxy.serving import proxy
 
 HOST = b"Host: localhost\r\n"
 SOCKET = "".join(f"{name}: {value}\r\n" for name, value in HANDSHAKE.items()).encode()
@@ -76,16 +75,8 @@ TOKENS = [
         b"X-Fanout: \r\n",
     ),
 ]
-PATIENCE = 0.1
-"""What a request may take that never ends, in seconds."""
-
-LISTENING = 0.5
-"""How long its client waits for more."""
-
-
-@pytest.fixture(autouse=True)
-def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proxy, "KEEP_ALIVE_SECONDS", PATIENCE)
+LISTENING = 0.15
+"""How long each client waits for an answer, or for more of it, before it leaves; in seconds."""
 
 
 class Complaints(logging.Handler):
@@ -107,7 +98,7 @@ def complaints() -> Generator[Complaints]:
     logging.getLogger().removeHandler(handler)
 
 
-@budget(50)
+@budget(40)
 @given(batch=st.lists(spoiled(REQUESTS, TOKENS), min_size=1, max_size=20))
 def test_whatever_is_sent_is_answered_in_http_or_cut_off(
     complaints: Complaints, batch: list[bytes]
@@ -124,8 +115,10 @@ def test_whatever_is_sent_is_answered_in_http_or_cut_off(
 async def all_answers(batch: list[bytes]) -> list[bytes]:
     """What comes back to each, sent at the same time."""
     answers = [b""] * len(batch)
-    settings = {"body_timeout": PATIENCE, "heartbeat": PATIENCE, "upstream_keep_alive": 0.0}
-    async with open_engine() as engine, open_service(engine.url, **settings) as service:
+    async with (
+        open_engine() as engine,
+        open_service(engine.url, heartbeat=0.1, upstream_keep_alive=0.0) as service,
+    ):
 
         async def ask(number: int, sent: bytes) -> None:
             async with open_client(service.url) as client:

@@ -42,7 +42,7 @@ SCOPE: Message = {
     "raw_path": PATH.encode(),
     "query_string": b"",
     "root_path": "",
-    "headers": [(b"host", b"proxy"), (b"content-length", b"%d" % len(BODY))],
+    "headers": [(b"host", b"localhost"), (b"content-length", b"%d" % len(BODY))],
     "client": ("127.0.0.1", 1),
     "server": ("127.0.0.1", 2),
     "extensions": {},

@@ -141,7 +141,7 @@ async def test_the_lane_is_for_chunked_answers(version: str, is_lent: bool) -> N
     body = b'{"prompt": "a", "stream": true}'
     async with open_scripted() as service, open_client(service.url) as client:
         await client.send(
-            f"POST {COMPLETIONS} HTTP/{version}\r\nhost: x\r\n"
+            f"POST {COMPLETIONS} HTTP/{version}\r\nhost: localhost\r\n"
             f"content-length: {len(body)}\r\n\r\n".encode()
             + body
         )

@@ -135,7 +135,7 @@ async def test_generation_that_nobody_reads_is_drained_and_then_cancelled() -> N
 
 
 async def test_request_for_tokens_during_the_drain_is_turned_away() -> None:
-    head_of_request = b"POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: 15\r\n\r\n"
+    head_of_request = b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 15\r\n\r\n"
     async with (
         open_simulated(drain=DRAIN) as (proxy, engine),
         trio.open_nursery() as nursery,
