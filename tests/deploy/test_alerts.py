@@ -20,7 +20,7 @@ SUFFIXES = ("", "_total", "_bucket", "_sum", "_count")
 async def test_the_rules_name_metrics_that_there_are() -> None:
     metrics = Metrics()
     async with open_hub() as hub:
-        metrics.observe(hub, Gauges(lambda: 0, lambda: 0))
+        metrics.observe(hub, Gauges(lambda: 0, lambda: 0, list, lambda: (0, 0, 0)))
         exposed = metrics.expose().decode()
     families = [family.name for family in text_string_to_metric_families(exposed)]
     known = {family + suffix for family in families for suffix in SUFFIXES}

@@ -182,6 +182,7 @@ async def test_where_no_upstream_is_well_it_is_told_and_when_to_come_back() -> N
     assert (first.status_code, error_of(first)["code"]) == (502, "upstream_unreachable")
     assert (second.status_code, error_of(second)["code"]) == (503, "upstream_unavailable")
     assert 8 <= int(second.headers["retry-after"]) <= 10
+    assert 8_000 <= int(second.headers["retry-after-ms"]) <= 10_000
 
 
 async def test_calls_over_a_bad_a_slow_and_a_good_upstream_are_each_answered_once() -> None:

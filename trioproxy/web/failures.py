@@ -84,7 +84,8 @@ def failure_of(error: Exception) -> Failure:
     for known, (status, kind, code) in STATUSES.items():
         if isinstance(error, known):
             param = error.param if isinstance(error, BadRequest) else None
-            retry_after = error.retry_after if isinstance(error, RateLimited) else None
+            knows = isinstance(error, RateLimited | UpstreamUnavailable)
+            retry_after = error.retry_after if knows else None
             return Failure(status, kind, str(error), code, param, retry_after)
     if isinstance(error, HTTPException) and error.code is not None:
         code = HTTP_CODES.get(error.code, error.name.lower().replace(" ", "_"))

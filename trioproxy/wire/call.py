@@ -128,9 +128,12 @@ def in_foreground(body: bytes) -> bytes:
     """Return the body of the call that does for the engine what a call in the background asks for:
     one that streams. The values of all other fields are the bytes that came.
 
-    For a body that `read_call` has read.
+    For a body that `read_call` has read. Raises `BadRequest` where the name of a field is no text.
     """
-    fields = _objects.decode(body)
+    try:
+        fields = _objects.decode(body)
+    except ValueError as error:
+        raise BadRequest(f"the body is not valid JSON: {error}") from None
     fields.pop("background", None)
     fields["stream"] = msgspec.Raw(b"true")
     return msgspec.json.encode(fields)
