@@ -221,6 +221,16 @@ async def test_client_whose_handshake_is_under_way_is_served(app: App) -> None:
             await assert_answered_last(client)
 
 
+async def test_where_the_kernel_takes_no_filter_it_stops_all_the_same(
+    app: App, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trioproxy.serving.shared_port._DROP_SYN", [(0xFFFF, 0, 0, 0)])
+    async with open_app(app, reuse_port=True) as server:
+        await stop(server)
+
+    assert "may be reset: " in caplog.text
+
+
 def listening_socket(server: Server) -> socket.socket:
     [listener] = server.listeners
     assert isinstance(listener, KernelListener)

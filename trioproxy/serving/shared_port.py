@@ -12,12 +12,15 @@ default, and not ours to set.)
 
 from __future__ import annotations
 
+import logging
 import socket as stdlib_socket
 import struct
 from array import array
 from collections.abc import Sequence
 
 from trioproxy.serving.listener import KernelListener
+
+logger = logging.getLogger(__name__)
 
 SO_ATTACH_FILTER = 26
 
@@ -42,8 +45,12 @@ class SharedPortListener(KernelListener):
 
     def turn_away(self) -> bool:
         """Drop the first packet of whoever comes, so that they come to the other process in a
-        second. Raises :exc:`OSError`."""
-        attach_filter(self.socket, _DROP_SYN)
+        second. False, and the log says why, where the kernel does not let us."""
+        try:
+            attach_filter(self.socket, _DROP_SYN)
+        except OSError as error:
+            logger.warning("clients that are just connecting may be reset: %s", error)
+            return False
         return True
 
 
