@@ -68,11 +68,11 @@ async def test_an_event_source_is_told_when_to_come_back() -> None:
     assert (begun + rest).count(b"retry: 1000\n") == 1
 
 
-async def test_who_has_read_all_is_not_told_to_come_back() -> None:
+async def test_to_come_back_helps_where_the_proxy_goes_and_not_where_the_engine_fails() -> None:
     async with open_simulated() as service:
-        generation = await service.create(CREATION)
+        generation = await service.create(CREATION, headers={"x-sim-fail": "truncate"})
         await service.outcome_of(generation["id"])
         answer = await service.http.get(f"/v1/generations/{generation['id']}/events")
 
-    assert b"[DONE]" in answer.content
+    assert b"upstream_truncated" in answer.content
     assert b"retry:" not in answer.content
