@@ -23,6 +23,7 @@ DATA = [
     b"a\x0bevent: evil\x0c\x1cdata: b\x1e",
     b"a\nid: gen_evil:7",
     b"a\nretry: 1\nevent: evil",
+    b"a\ndata: id: gen_evil:7\ndata:\ndata: data: b",
     b"a\0\xff\xfe",
     b"\xef\xbb\xbfa",
     b": comment",

@@ -41,6 +41,7 @@ EVENTS = [
     b'{"content":"a","stop":true,"tokens_evaluated":1,"tokens_predicted":2}',
     b'{"model":"m","message":{"content":"a"},"response":"b","done":true,"eval_count":3}',
     b'{"error":{"message":"a"},"object":"error"}',
+    b'{"usage":{"prompt_tokens":%b,"completion_tokens":-1}}' % (b"9" * 400),
     b"[DONE]",
 ]
 NAMES = [None, b"error", b"content_block_delta", b"response.completed", b"message_delta", b"\xff"]

@@ -18,6 +18,7 @@ FILES = [
     b'[server]\nbind = "127.0.0.1:9010"\nupstream = "http://engine/v1"\nheartbeat = 1.5\n'
     b'[limits]\nmax_body = "8MiB"\nwrite_timeout = inf\n[cors]\norigins = ["https://a.example"]\n',
     b'[[tenant]]\nname = "alice"\nkeys = ["sha256:%b"]\nadmin = true\n' % (b"0" * 64),
+    b"[server]\nbind = " + b"[" * 2_000,
     b"[server]\nlog = 'json'\ndebug = true\n# comment\n[limits]\nmax_generations = 1\n",
 ]
 TOKENS = [

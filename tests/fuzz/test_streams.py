@@ -19,6 +19,7 @@ STREAMS = [
     b'\xef\xbb\xbfdata: {"choices":[{"text":"\xe2\x80\xa8"}]}\n\n'
     b": ping\n\ndata:a\ndata\ndata: b\n\n",
     b'{"message":{"content":"a"},"done":false}\n \n{"done":true}\r\n{"a"',
+    b"data:a\n" * 40 + b"\n",
 ]
 FIELDS = [b"data", b"event", b"id", b"retry", b":", b": ", b"\n", b"\r", b"\r\n", b"\n\n", b"\0"]
 LIMITS = st.sampled_from([1, 7, 60, 1 << 20])
