@@ -24,6 +24,7 @@ from trioproxy.wire import (
     read_call,
     snapshot_of,
     wants_background,
+    with_model,
     with_status,
     with_stream,
 )
@@ -81,6 +82,7 @@ def test_any_body_is_read_or_refused_by_what_is_wrong(body: bytes) -> None:
     try:
         call = read_call(body)
         background = wants_background(body)
+        foreground, renamed = in_foreground(body), with_model(body, "x")
     except BadRequest as error:
         refusal = str(error)
     else:
@@ -89,8 +91,9 @@ def test_any_body_is_read_or_refused_by_what_is_wrong(body: bytes) -> None:
         assert len(refusal) < 200
         assert "\n" not in refusal
         return
-    assert read_call(in_foreground(body)).stream is True
-    assert not wants_background(in_foreground(body))
+    assert read_call(foreground).stream is True
+    assert not wants_background(foreground)
+    assert read_call(renamed) == type(call)(call.stream, "x")
     assert isinstance(background, bool)
     if call.stream is None:
         assert read_call(with_stream(body)) == type(call)(True, call.model)

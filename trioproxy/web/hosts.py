@@ -28,9 +28,13 @@ class Hosts:
     async def check(self) -> None:  # noqa: ASYNC124 - or Quart takes a thread
         """Raise :class:`~werkzeug.exceptions.Forbidden` where the current request, or WebSocket, is
         for a name that is not ours."""
+        if self._any_name:
+            return
         asking = current_request() if has_request_context() else current_websocket()
+        if asking.scope["client"] is None:
+            return  # by a Unix socket, which no page can open
         host = asking.headers.get("Host", "")
-        if not (self._any_name or is_own_name(host)):
+        if not is_own_name(host):
             raise Forbidden(
                 f"without tenants this proxy answers to no name but localhost, not to {host!r}: "
                 "see --insecure-open"
