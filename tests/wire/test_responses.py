@@ -145,3 +145,11 @@ def test_the_engine_is_asked_for_a_stream_in_the_foreground() -> None:
     body = b'{"background": true, "input":"\\u5ddd", "n": 1.50, "stream":false}'
 
     assert in_foreground(body) == b'{"input":"\\u5ddd","n":1.50,"stream":true}'
+
+
+def test_a_body_with_a_name_that_is_no_text_is_refused() -> None:
+    body = b'{"\xed\xa0\x80":1,"background":true}'
+    assert wants_background(body)
+
+    with pytest.raises(BadRequest, match="not valid JSON"):
+        in_foreground(body)

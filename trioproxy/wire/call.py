@@ -128,7 +128,8 @@ def in_foreground(body: bytes) -> bytes:
     """Return the body of the call that does for the engine what a call in the background asks for:
     one that streams. The values of all other fields are the bytes that came.
 
-    For a body that `read_call` has read. Raises `BadRequest` where the name of a field is no text.
+    For a body that `read_call` has read. Raises `BadRequest` if a field's name is not UTF-8, which
+    `read_call` has no need to look at.
     """
     try:
         fields = _objects.decode(body)
