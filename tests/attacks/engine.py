@@ -44,8 +44,9 @@ class RawEngine:
         self.connections: list[bytearray] = []
 
     def requests(self) -> list[Received]:
-        """What came so far: each connection must have brought exactly one request."""
-        return [_only_request(bytes(data)) for data in self.connections]
+        """What came so far: each connection must have brought exactly one request, or nothing,
+        where the call was given up first."""
+        return [_only_request(bytes(data)) for data in self.connections if data]
 
     async def serve(self, stream: trio.SocketStream) -> None:
         received = bytearray()

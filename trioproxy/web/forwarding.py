@@ -86,11 +86,14 @@ def _model_in(body: bytes) -> str | None:
         return None
 
 
+_BACKSLASH_OR_CONTROL = re.compile(r"[\\\x00-\x1f\x7f]")
+
+
 def _could_lead_elsewhere(path: str) -> bool:
     """Whether some server may read it as another path. To a few a segment ends at a ; or at NUL,
     and a backslash is a slash."""
     names = [segment.partition(";")[0] for segment in path.split("/")]
-    is_odd = "\\" in path or not path.isprintable()
+    is_odd = _BACKSLASH_OR_CONTROL.search(path) is not None
     return is_odd or "" in names[:-1] or not {".", ".."}.isdisjoint(names)
 
 
