@@ -747,3 +747,10 @@ def test_upstreams_and_routes_are_printed_as_a_file_that_says_the_same(tmp_path:
     printed = load(file=toml(tmp_path, describe_settings(settings)))
 
     assert printed == settings
+
+
+def test_what_is_no_text_is_told_as_any_wrong_value() -> None:
+    environ = {"TRIOPROXY_CERTFILE": "\udcff", "TRIOPROXY_KEYFILE": "key.pem"}
+
+    with pytest.raises(ConfigError, match=r"TRIOPROXY_CERTFILE: expected .*, got '\\udcff'"):
+        load_settings(flags={}, environ=environ, file=None)

@@ -191,8 +191,9 @@ def _did_you_mean(name: str, spell: Callable[[str], str]) -> str:
 def _read_value(given: _Given) -> Any:
     setting, value = given.setting, given.value
     try:
-        if setting.form.parse is not None and isinstance(value, str):
-            value = setting.form.parse(value)
+        if isinstance(value, str):
+            value.encode()  # bytes that are no UTF-8 come as surrogates, which cannot be shown
+            value = setting.form.parse(value) if setting.form.parse is not None else value
         return msgspec.convert(value, setting.type, strict=not given.is_text)
     except ValueError:
         got = "" if setting.form.secret else f", got {_shown(given.value)}"
