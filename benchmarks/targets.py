@@ -78,7 +78,7 @@ def run_trioproxy(engine_url: str, options: Sequence[str] = ()) -> AbstractConte
         [
             *("serve", "--bind", "127.0.0.1:0", "--upstream", engine_url),
             *("--debug", "--drain", "1", "--max-generations", "10000"),
-            *("--max-transcript", "256MiB", *options),
+            *("--max-transcript", "256MiB", "--max-loop-lag", "inf", *options),
         ]
     )
 
