@@ -70,6 +70,7 @@ def served(
         on_listening: Callable[[list[str]], None],
         listeners: Sequence[object],
         log: object,
+        reload: object,
     ) -> None:
         calls.append((settings, upstream_url or settings.upstream))
         on_listening(["http://127.0.0.1:40000"])
@@ -299,6 +300,7 @@ def test_serve_without_upstream_has_an_engine_inside(
         on_listening: Callable[[list[str]], None],
         listeners: Sequence[object],
         log: object,
+        reload: object,
     ) -> None:
         on_listening(["http://127.0.0.1:40000"])
         async with httpx.AsyncClient(trust_env=False) as client:

@@ -6,22 +6,28 @@ from quart_trio import QuartTrio
 
 from trioproxy.config import Settings
 from trioproxy.fanout import Hub
-from trioproxy.gateway import Quotas
+from trioproxy.gateway import Answers, Quotas, Rates
 from trioproxy.telemetry import Metrics
 from trioproxy.upstream import Roster
-from trioproxy.web import Metronome, create_app
+from trioproxy.web import Holdings, create_app
+from trioproxy.web.metronome import Metronome
+from trioproxy.web.readiness import Readiness
 
 
 def make_app(settings: Settings, hub: Hub, roster: Roster) -> QuartTrio:
     """It serves ``hub`` over ``roster``. No heartbeats, and no connections that it knows of."""
-    return create_app(
-        settings,
+    quotas = Quotas(settings)
+    holdings = Holdings(
         hub=hub,
         board_hub=hub,
         roster=roster,
+        is_upstream_ready=Readiness(roster.is_ready),
+        answers=Answers(settings.cache_ttl, settings.cache_size),
+        quotas=quotas,
+        rates=Rates(quotas.rate_of),
         metronome=Metronome(settings.heartbeat),
         metrics=Metrics(),
-        quotas=Quotas(settings),
         count_connections=lambda: 0,
         is_draining=lambda: False,
     )
+    return create_app(settings, holdings)

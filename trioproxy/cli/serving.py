@@ -123,15 +123,20 @@ def _default_text(setting: Setting) -> str:
     help="TOML file of settings and tenants.  [env: TRIOPROXY_CONFIG]",
 )
 def serve(config: Path | None, **flags: str | bool | None) -> None:
-    """Serve the proxy until SIGTERM or SIGINT.
+    """Serve the proxy until SIGTERM or SIGINT. With SIGHUP it reads FILE again.
 
     A flag wins over the environment, the environment over the file. Without an upstream, a
     simulated engine inside answers, so that it can be tried at once. Times are seconds, and inf
     switches a limit off; sizes are bytes or such as 512kB and 16MiB.
     """
     texts = {name: _flag_text(value) for name, value in flags.items()}
+    environ = dict(os.environ)
+
+    def load() -> Settings:
+        return load_settings(flags=texts, environ=environ, file=config)
+
     try:
-        settings = load_settings(flags=texts, environ=os.environ, file=config)
+        settings = load()
     except ConfigError as error:
         raise WrongSetting(str(error)) from None
     from trioproxy.telemetry import open_log
@@ -147,7 +152,7 @@ def serve(config: Path | None, **flags: str | bool | None) -> None:
 
     try:
         with open_log(settings.log) as log:
-            trio.run(_serve, settings, announce, log)
+            trio.run(_serve, settings, announce, log, load)
     except Exception as error:
         refusal = os_error(error)
         if listening or refusal is None:
@@ -165,7 +170,12 @@ def _flag_text(value: str | bool | None) -> str | None:
     return str(value).lower() if isinstance(value, bool) else value
 
 
-async def _serve(settings: Settings, announce: Callable[[list[str]], None], log: LogWriter) -> None:
+async def _serve(
+    settings: Settings,
+    announce: Callable[[list[str]], None],
+    log: LogWriter,
+    load: Callable[[], Settings],
+) -> None:
     from trioproxy.serving import serve
     from trioproxy.simulator import EngineSettings, open_engine
 
@@ -181,6 +191,7 @@ async def _serve(settings: Settings, announce: Callable[[list[str]], None], log:
             on_listening=announce,
             listeners=listeners,
             log=log,
+            reload=load,
         )
 
 

@@ -225,6 +225,11 @@ class Hub:
         for generation in list(self._running.values()):
             generation.cancel("shutdown")
 
+    def configure(self, limits: Limits) -> None:
+        """Let these limits hold for what begins from now on, and for what is retained."""
+        self.limits = limits
+        self._retention.configure(limits.retention, limits.max_hub_bytes)
+
     # -- the registry ------------------------------------------------------------------------------
 
     def _make(

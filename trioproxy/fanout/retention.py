@@ -36,6 +36,12 @@ class Retention:
         self._retained: OrderedDict[str, tuple[Generation, float]] = OrderedDict()
         self._forgotten: OrderedDict[str, str] = OrderedDict()  # and whose they were
 
+    def configure(self, seconds: float, max_bytes: int) -> None:
+        """Retain for so long what ends from now on, and so much of all."""
+        self._seconds = seconds
+        self.budget.max_bytes = max_bytes
+        self.budget.relieve()
+
     @property
     def generations(self) -> Collection[Generation]:
         """Those that can be read now, oldest first."""

@@ -13,19 +13,24 @@ from functools import partial
 import trio
 from hypercorn.config import Config
 
-from trioproxy.config import Settings
-from trioproxy.fanout import Hub, Limits, open_hub
-from trioproxy.gateway import Quotas
+from trioproxy.config import TOO_OPEN, ConfigError, Settings
 from trioproxy.serving.connection import LAST_CALL_SECONDS
+from trioproxy.serving.front import Front
 from trioproxy.serving.inherited import listen_on_inherited, take_inherited
 from trioproxy.serving.listening import Listen, listen
 from trioproxy.serving.notifying import open_notifier
+from trioproxy.serving.reloading import reload_on
 from trioproxy.serving.server import Server, open_server
 from trioproxy.serving.turnstile import Turnstile
 from trioproxy.telemetry import GenerationLog, Listener, LogWriter, Metrics, Telemetry
-from trioproxy.upstream import Roster, open_roster
-from trioproxy.web import BOARD_LIMITS, create_app, open_metronome
+from trioproxy.web import Holdings, create_app, open_holdings
 from trioproxy.wire import Failure
+
+FIXED = (
+    *("bind", "reuse_port", "certfile", "keyfile", "write_timeout", "heartbeat"),
+    *("upstream_keep_alive", "trust_env", "log", "traces"),
+)
+"""The settings that were used up when the proxy began."""
 
 FAREWELL_SECONDS = 1.0
 """How long, after the drain, clients get to take the message that it is over."""
@@ -47,17 +52,45 @@ class Proxy:
     """A proxy that listens. ``binds`` are its URLs."""
 
     def __init__(
-        self, settings: Settings, hub: Hub, board_hub: Hub, roster: Roster, server: Server
+        self,
+        settings: Settings,
+        holdings: Holdings,
+        front: Front,
+        server: Server,
+        bound: Callable[[Settings], None],
     ) -> None:
         self.settings = settings
-        self.hub = hub
-        self._board_hub = board_hub
-        self.roster = roster
+        self.hub = holdings.hub
+        self.roster = holdings.roster
         self.server = server
+        self._holdings = holdings
+        self._front = front
+        self._bound = bound
 
     @property
     def binds(self) -> list[str]:
         return self.server.binds
+
+    def configure(self, settings: Settings) -> list[str]:
+        """Let these settings hold from now on: for the next request, of whatever connection, and
+        the next generation. What runs goes on as it began.
+
+        Returns the names of those that have changed and cannot: they hold after a restart. Raises
+        :class:`~trioproxy.config.ConfigError`, with nothing changed, where they would let anybody
+        in, or name no engine any more.
+        """
+        if settings.is_simulated and not self.settings.is_simulated:
+            raise ConfigError("upstream: expected an engine, as there was one")
+        for listener in self.server.listeners:
+            if not settings.may_listen_on(listener.address):
+                raise ConfigError(f"{listener.address} {TOO_OPEN}")
+        app = create_app(settings, self._holdings)
+        later = [name for name in FIXED if getattr(settings, name) != getattr(self.settings, name)]
+        self._holdings.configure(settings)
+        self._bound(settings)
+        self._front.app = app
+        self.settings = settings
+        return later
 
     async def shutdown(self) -> None:
         """Stop in good order: say so for ``drain_delay`` seconds, accept nobody, let what runs
@@ -70,7 +103,7 @@ class Proxy:
         await self.server.announce_end()
         await trio.sleep(self.settings.drain_delay)
         await self.server.stop_listening()
-        self._board_hub.close()
+        self._holdings.board_hub.close()
         with trio.move_on_after(self.settings.drain):
             with trio.move_on_after(LAST_CALL_SECONDS):
                 await self.server.wait_closed()
@@ -101,45 +134,24 @@ async def open_proxy(
     bound.
     """
     telemetry = telemetry or Telemetry()
-    limits = Limits(
-        max_transcript_bytes=settings.max_transcript,
-        max_hub_bytes=settings.max_hub,
-        max_subscribers=settings.max_subscribers,
-        max_total_generations=settings.max_total_generations,
-        max_seconds=settings.max_duration,
-        retention=settings.retention,
-        max_lag=settings.max_lag,
-    )
-    quotas = Quotas(settings)
-    async with (
-        open_roster(settings, upstream_url=upstream_url) as roster,
-        open_hub(limits, watch=telemetry.watch, share_of=quotas.share_of) as hub,
-        open_hub(BOARD_LIMITS) as board_hub,
-        open_metronome(settings.heartbeat) as metronome,
-    ):
-        app = create_app(
-            settings,
-            hub=hub,
-            board_hub=board_hub,
-            roster=roster,
-            metronome=metronome,
-            metrics=telemetry.metrics,
-            quotas=quotas,
-            count_connections=lambda: len(server.connections),
-            is_draining=lambda: server.is_draining,
-        )
+    async with open_holdings(
+        settings,
+        upstream_url=upstream_url,
+        telemetry=telemetry,
+        count_connections=lambda: len(server.connections),
+        is_draining=lambda: server.is_draining,
+    ) as holdings:
+        front = Front(create_app(settings, holdings))
         config = _server_config(settings)
         listen_on = listen_on or partial(
             listen, config, write_timeout=settings.write_timeout, reuse_port=settings.reuse_port
         )
         turnstile = Turnstile(
-            max_connections=settings.max_connections,
-            max_address_connections=settings.max_address_connections,
-            is_tls=config.ssl_enabled,
-            on_refusal=partial(_count_refusal, telemetry.metrics),
+            is_tls=config.ssl_enabled, on_refusal=partial(_count_refusal, telemetry.metrics)
         )
-        async with open_server(app, config, listen_on, turnstile) as server:
-            yield Proxy(settings, hub, board_hub, roster, server)
+        _bound(config, turnstile, settings)
+        async with open_server(front, config, listen_on, turnstile) as server:
+            yield Proxy(settings, holdings, front, server, partial(_bound, config, turnstile))
 
 
 async def serve(
@@ -149,11 +161,12 @@ async def serve(
     on_listening: Callable[[list[str]], None] | None = None,
     listeners: Sequence[Listener] = (),
     log: LogWriter | None = None,
+    reload: Callable[[], Settings] | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then shut down in good order; a second signal does not wait
     for it. ``listeners`` are told how generations fare, beside the log; what ``log`` drops is in
     the metrics. Sockets that systemd has handed over take the place of those of
-    ``settings.bind``.
+    ``settings.bind``. At each SIGHUP the settings are those that ``reload`` loads.
 
     Raises :exc:`OSError`, in a group as all that leaves a nursery, where the address cannot be
     bound.
@@ -166,6 +179,7 @@ async def serve(
     with (
         open_notifier(os.environ) as notifier,
         trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals,
+        trio.open_signal_receiver(signal.SIGHUP) as hangups,
     ):
         async with (
             trio.open_nursery() as clockwork,
@@ -181,6 +195,8 @@ async def serve(
             gc.freeze()
             gc.set_threshold(GARBAGE_AT_ONCE, LOOKS_AT_THE_YOUNG, LOOKS_AT_THE_YOUNG)
             clockwork.start_soon(notifier.feed_watchdog)
+            load = reload or (lambda: settings)
+            clockwork.start_soon(reload_on, hangups, load, proxy.configure, notifier)
             if on_listening is not None:
                 on_listening(proxy.binds)
             notifier.ready()
@@ -203,6 +219,14 @@ def _count_refusal(metrics: Metrics, failure: Failure) -> None:
     count("connections")
 
 
+def _bound(config: Config, turnstile: Turnstile, settings: Settings) -> None:
+    """What clients may send over the connections that begin from now on, and how many get in."""
+    config.h11_max_incomplete_size = settings.max_head
+    config.websocket_max_message_size = settings.max_body
+    turnstile.max_connections = settings.max_connections
+    turnstile.max_address_connections = settings.max_address_connections
+
+
 def _server_config(settings: Settings) -> Config:
     config = Config()
     config.bind = settings.binds
@@ -210,9 +234,7 @@ def _server_config(settings: Settings) -> Config:
     config.keyfile = settings.keyfile
     config.alpn_protocols = ["http/1.1"]
     config.backlog = BACKLOG
-    config.h11_max_incomplete_size = settings.max_head
     config.include_server_header = False
-    config.websocket_max_message_size = settings.max_body
     config.websocket_ping_interval = settings.heartbeat
     config.keep_alive_timeout = KEEP_ALIVE_SECONDS
     # Nothing here grows with a connection's age, and to Node's fetch the cut of an answer that says

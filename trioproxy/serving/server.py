@@ -62,7 +62,6 @@ class Server:
 
         Closes the listeners, whatever ends it, and serves who had got in by then.
         """
-        self.listeners = listeners
         guarded = [self._turnstile.guard(listener) for listener in listeners]
         try:
             with self._listening:
@@ -138,7 +137,7 @@ async def open_server(
             await lifespan_nursery.start(lifespan.handle_lifespan)
             await lifespan.wait_for_startup()
             async with trio.open_nursery() as nursery:
-                listeners = listen()
+                server.listeners = listeners = listen()
                 server.binds = [f"{server.scheme}://{listener.address}" for listener in listeners]
                 nursery.start_soon(turnstile.see_off)
                 nursery.start_soon(server.listen, listeners, nursery)

@@ -34,8 +34,8 @@ MAX_LEAVING = 100
 
 
 class Turnstile:
-    """Counts who is in. ``on_refusal`` is told why somebody is turned away; over TLS, where that
-    would take a handshake, the client is not."""
+    """Counts who is in. The bounds may be changed; who is in stays. ``on_refusal`` is told why
+    somebody is turned away; over TLS, where that would take a handshake, the client is not."""
 
     def __init__(
         self,
@@ -45,8 +45,8 @@ class Turnstile:
         is_tls: bool = False,
         on_refusal: Callable[[Failure], None] = lambda failure: None,
     ) -> None:
-        self._max = max_connections
-        self._max_of_address = max_address_connections
+        self.max_connections = max_connections
+        self.max_address_connections = max_address_connections
         self._is_tls = is_tls
         self._on_refusal = on_refusal
         self._inside: dict[DirectStream, str] = {}
@@ -61,10 +61,10 @@ class Turnstile:
     def lets_in(self, client: DirectStream) -> bool:
         """Whether a client gets in: then it is in until :meth:`let_out`, else it is closed soon."""
         address = _address_of(client)
-        if len(self._inside) >= self._max:
+        if len(self._inside) >= self.max_connections:
             self._turn_away(client, FULL)
             return False
-        if address and self._per_address[address] >= self._max_of_address:
+        if address and self._per_address[address] >= self.max_address_connections:
             self._turn_away(client, FULL_FOR_ADDRESS)
             return False
         self._inside[client] = address

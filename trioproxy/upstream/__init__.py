@@ -21,7 +21,7 @@ from trioproxy.upstream.errors import (
 from trioproxy.upstream.headers import answer_headers, passed_back, trace_context
 from trioproxy.upstream.request import Head, HeaderPairs, UpstreamRequest
 from trioproxy.upstream.roster import Roster, open_roster
-from trioproxy.upstream.route import Route, Target
+from trioproxy.upstream.route import Member, Route, Target
 from trioproxy.upstream.router import Router
 from trioproxy.upstream.survey import ask_all
 from trioproxy.upstream.upstream import Timeouts, Upstream
@@ -30,6 +30,7 @@ __all__ = [
     "Answer",
     "Head",
     "HeaderPairs",
+    "Member",
     "Roster",
     "Route",
     "Router",

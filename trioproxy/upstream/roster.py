@@ -35,17 +35,24 @@ async def open_roster(settings: Settings, *, upstream_url: str | None) -> AsyncG
 
 
 @dataclass(frozen=True, slots=True)
+class _Recipe:
+    """All that an upstream is made of."""
+
+    entry: UpstreamEntry
+    timeouts: Timeouts
+    forward_credentials: bool
+    max_event_bytes: int
+    trust_env: bool
+    idle_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class _Attended:
     """A member, what it was made of, and the scope of who looks after it."""
 
     member: Member
-    entry: UpstreamEntry
-    timeouts: Timeouts
-    is_open: bool
+    made_of: _Recipe
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
-
-    def is_made_of(self, entry: UpstreamEntry, timeouts: Timeouts, is_open: bool) -> bool:
-        return (entry, timeouts, is_open) == (self.entry, self.timeouts, self.is_open)
 
 
 class Roster:
@@ -92,11 +99,10 @@ class Roster:
         entries, routes = _tables(settings, self._upstream_url)
         before, self._attended = self._attended, {}
         for entry in entries:
-            timeouts, is_open = _timeouts(entry, settings), settings.gateway.is_open
+            recipe = _recipe(entry, settings)
             attended = before.get(entry.name)
-            if attended is None or not attended.is_made_of(entry, timeouts, is_open):
-                member = _make(entry, timeouts, settings)
-                attended = _Attended(member, entry, timeouts, is_open)
+            if attended is None or attended.made_of != recipe:
+                attended = _Attended(_make(recipe), recipe)
                 self._nursery.start_soon(_attend, attended, name=f"upstream {entry.name}")
             self._attended[entry.name] = attended
         self._former = [upstream for upstream in self._former if upstream.open_calls]
@@ -140,7 +146,7 @@ def _tables(
     """The tables of the settings; and what they would be that say nothing."""
     gateway = settings.gateway
     if not gateway.upstreams:
-        url = upstream_url or settings.upstream
+        url = settings.upstream or upstream_url
         assert url is not None
         # There is nobody to turn to, and the official clients try again by themselves.
         single = UpstreamEntry(
@@ -154,28 +160,37 @@ def _tables(
     return gateway.upstreams, gateway.routes or [RouteEntry(model="*", to=to)]
 
 
-def _timeouts(entry: UpstreamEntry, settings: Settings) -> Timeouts:
-    return Timeouts(
+def _recipe(entry: UpstreamEntry, settings: Settings) -> _Recipe:
+    timeouts = Timeouts(
         connect=entry.connect_timeout or settings.connect_timeout,
         first_token=entry.first_token_timeout or settings.first_token_timeout,
         inter_token=entry.inter_token_timeout or settings.inter_token_timeout,
     )
+    return _Recipe(
+        entry,
+        timeouts,
+        # Where there are tenants, their keys are for this proxy only.
+        settings.gateway.is_open,
+        settings.max_event,
+        settings.trust_env,
+        settings.upstream_keep_alive,
+    )
 
 
-def _make(entry: UpstreamEntry, timeouts: Timeouts, settings: Settings) -> Member:
+def _make(recipe: _Recipe) -> Member:
+    entry = recipe.entry
     upstream = Upstream(
         entry.url,
         name=entry.name,
         key=entry.key,
         headers=entry.headers,
-        # Where there are tenants, their keys are for this proxy only.
-        forward_credentials=settings.gateway.is_open,
-        timeouts=timeouts,
-        max_event_bytes=settings.max_event,
-        trust_env=settings.trust_env,
+        forward_credentials=recipe.forward_credentials,
+        timeouts=recipe.timeouts,
+        max_event_bytes=recipe.max_event_bytes,
+        trust_env=recipe.trust_env,
         max_connections=math.inf if entry.max_calls is None else entry.max_calls,
         max_waiting=entry.max_queue,
-        idle_seconds=settings.upstream_keep_alive,
+        idle_seconds=recipe.idle_seconds,
     )
     breaker = Breaker(entry.breaker_failures, entry.breaker_seconds)
     return Member(upstream, Standing(breaker))
@@ -183,7 +198,7 @@ def _make(entry: UpstreamEntry, timeouts: Timeouts, settings: Settings) -> Membe
 
 async def _attend(attended: _Attended) -> None:
     """Keep the upstream's connections, and see how it is, until the scope is cancelled."""
-    entry, member = attended.entry, attended.member
+    entry, member = attended.made_of.entry, attended.member
     with attended.scope:
         async with member.upstream.keep_alive():
             if entry.health is None:

@@ -53,18 +53,19 @@ class Router:
     def stream(
         self, model: str | None, request: UpstreamRequest, dialect: Dialect, tally: Tally
     ) -> AbstractAsyncContextManager[Feed]:
-        """A source: see :meth:`Upstream.stream`. Where another call could follow, its first event
-        is waited for on entry."""
+        """A source: see :meth:`Upstream.stream`. Where the route has retries, its first event is
+        waited for on entry."""
+        route = self._roster.route_for(model)
 
         async def enter(
             stack: AsyncExitStack, upstream: Upstream, request: UpstreamRequest, is_last: bool
         ) -> Feed:
             feed = await stack.enter_async_context(upstream.stream(request, dialect, tally))
-            if not is_last:
+            if route.retries:
                 await feed.begin()
             return feed
 
-        return _answered(self._roster.route_for(model), request, enter, is_retryable)
+        return _answered(route, request, enter, is_retryable)
 
     def whole(
         self, model: str | None, request: UpstreamRequest

@@ -6,8 +6,7 @@ and the stack of what it holds) -> :mod:`~trioproxy.web.generate` (the API's own
 :mod:`~trioproxy.web.streaming` (a subscriber's batches as frames).
 """
 
-from trioproxy.web.app import create_app
-from trioproxy.web.board import LIMITS as BOARD_LIMITS
-from trioproxy.web.metronome import Metronome, open_metronome
+from trioproxy.web.app import ProxyApp, create_app
+from trioproxy.web.holdings import Holdings, open_holdings
 
-__all__ = ["BOARD_LIMITS", "Metronome", "create_app", "open_metronome"]
+__all__ = ["Holdings", "ProxyApp", "create_app", "open_holdings"]

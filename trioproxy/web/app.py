@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
 from quart import has_request_context
@@ -10,10 +9,8 @@ from quart_trio import QuartTrio
 from quart_trio.wrappers import TrioResponse as Response
 
 from trioproxy.config import Settings
-from trioproxy.fanout import Hub
-from trioproxy.gateway import Answers, Quotas, Rates, Tenants
-from trioproxy.telemetry import Metrics
-from trioproxy.upstream import Roster, Router
+from trioproxy.gateway import Tenants
+from trioproxy.upstream import Router
 from trioproxy.web.admission import Admission
 from trioproxy.web.allowances import Allowances
 from trioproxy.web.background import Background
@@ -25,12 +22,11 @@ from trioproxy.web.door import Door
 from trioproxy.web.forwarding import METHODS, Forward, ForwardedPath
 from trioproxy.web.generate import Generate
 from trioproxy.web.generations import Generations
+from trioproxy.web.holdings import Holdings
 from trioproxy.web.hosts import Hosts
-from trioproxy.web.metronome import Metronome
 from trioproxy.web.models import Models
 from trioproxy.web.operations import Operations
 from trioproxy.web.page import Page
-from trioproxy.web.readiness import Readiness
 from trioproxy.web.refusals import Refusals
 from trioproxy.web.sockets import (
     ProxyWebsocket,
@@ -52,26 +48,14 @@ class ProxyApp(QuartTrio):
     websocket_class = ProxyWebsocket
 
 
-def create_app(
-    settings: Settings,
-    *,
-    hub: Hub,
-    board_hub: Hub,
-    roster: Roster,
-    metronome: Metronome,
-    metrics: Metrics,
-    quotas: Quotas,
-    count_connections: Callable[[], int],
-    is_draining: Callable[[], bool],
-) -> ProxyApp:
-    """Make the ASGI application that serves ``hub`` over the upstreams of ``roster``, and, from
-    ``board_hub``, how its generations fare. It owns nothing of these; what the ``quotas`` say is
-    asked each time."""
+def create_app(settings: Settings, holdings: Holdings) -> ProxyApp:
+    """Make the ASGI application that serves what is held as the settings say."""
+    hub, roster, rates = holdings.hub, holdings.roster, holdings.rates
     app = ProxyApp(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body
     app.config["BODY_TIMEOUT"] = settings.body_timeout
     app.config["RESPONSE_TIMEOUT"] = None  # a stream lasts as long as it lasts
-    refusals = Refusals(metrics)
+    refusals = Refusals(holdings.metrics)
     app.register_error_handler(Exception, refusals.respond)
     whereabouts = Whereabouts(settings.trusted_proxies)
     app.before_request(whereabouts.note)
@@ -89,15 +73,13 @@ def create_app(
     app.before_request(door.admit)
     app.before_websocket(door.admit_websocket)
     app.after_request(cors.mark)
-    rates = Rates(quotas.rate_of)
     app.after_request(Allowances(rates).mark)
     app.after_request(note_answer)
 
     router = Router(roster)
-    answers = Answers(settings.cache_ttl, settings.cache_size)
-    admission = Admission(settings, rates, metrics.loop_lag)
-    calls = Calls(settings, hub, router, answers, admission)
-    streams = Streams(settings, metronome)
+    admission = Admission(settings, rates, holdings.metrics.loop_lag)
+    calls = Calls(settings, hub, router, holdings.answers, admission)
+    streams = Streams(settings, holdings.metronome)
     generate = Generate(settings, calls, streams)
     for path, dialect in ROUTES.items():
         if dialect is not OPENAI_RESPONSES:
@@ -123,7 +105,7 @@ def create_app(
     one = "/v1/generations/<generation_id>"
     app.add_url_rule("/v1/generations", "list", generations.list, methods=["GET"])
     app.add_url_rule("/v1/generations", "create", generations.create, methods=["POST"])
-    board = Board(board_hub, calls, streams)
+    board = Board(holdings.board_hub, calls, streams)
     app.add_url_rule("/v1/generations/events", "board", board.events, methods=["GET"])
     app.add_url_rule(one, "show", generations.show, methods=["GET"])
     app.add_url_rule(one, "stop", generations.stop, methods=["DELETE"])
@@ -138,16 +120,7 @@ def create_app(
     app.add_url_rule("/", "page", page.index, methods=["GET"])
     app.add_url_rule("/page/<name>", "page_file", page.file, methods=["GET"])
 
-    operations = Operations(
-        hub,
-        roster,
-        answers,
-        metrics,
-        count_connections,
-        is_draining=is_draining,
-        is_upstream_ready=Readiness(roster.is_ready),
-        is_open=settings.gateway.is_open,
-    )
+    operations = Operations(holdings, is_open=settings.gateway.is_open)
     app.add_url_rule("/metrics", "metrics", operations.metrics, methods=["GET"])
     app.add_url_rule("/healthz", "health", operations.health, methods=["GET"])
     app.add_url_rule("/readyz", "ready", operations.readiness, methods=["GET"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
 from importlib import resources
 from typing import Any
 
@@ -12,43 +11,18 @@ import trio
 from quart_trio.wrappers import TrioResponse as Response
 
 from trioproxy import __version__
-from trioproxy.fanout import Hub
-from trioproxy.gateway import Answers
-from trioproxy.telemetry import CONTENT_TYPE, Gauges, Metrics, UpstreamFigures
-from trioproxy.upstream import Roster
+from trioproxy.telemetry import CONTENT_TYPE
+from trioproxy.web.holdings import Holdings
 from trioproxy.web.responses import json_response
 
 
 class Operations:
-    """``/healthz``, ``/readyz``, ``/metrics``, ``/debug/census`` and ``/openapi.json``.
-    ``count_connections`` and ``is_draining`` are the server's, which lies above."""
+    """``/healthz``, ``/readyz``, ``/metrics``, ``/debug/census`` and ``/openapi.json``."""
 
-    def __init__(
-        self,
-        hub: Hub,
-        roster: Roster,
-        answers: Answers,
-        metrics: Metrics,
-        count_connections: Callable[[], int],
-        *,
-        is_draining: Callable[[], bool],
-        is_upstream_ready: Callable[[], Awaitable[bool]],
-        is_open: bool,
-    ) -> None:
-        self._hub = hub
-        self._is_draining = is_draining
-        self._is_upstream_ready = is_upstream_ready
+    def __init__(self, holdings: Holdings, *, is_open: bool) -> None:
+        self._holdings = holdings
         self._is_open = is_open
-        self._roster = roster
-        self._metrics = metrics
-        gauges = Gauges(
-            connections=count_connections,
-            upstream_calls=lambda: roster.open_calls,
-            upstreams=self._upstream_figures,
-            kept_answers=lambda: (answers.hits, len(answers), answers.held_bytes),
-        )
-        metrics.observe(hub, gauges)
-        self._count_connections = count_connections
+        self._hub = holdings.hub
         self._description = _load_description()
 
     async def health(self) -> Response:
@@ -65,15 +39,15 @@ class Operations:
 
     async def readiness(self) -> Response:
         """Whether it is worth while to send calls here: 503, and why, where it is not."""
-        if self._is_draining():
+        if self._holdings.is_draining():
             return _unready("draining")
-        if not await self._is_upstream_ready():
+        if not await self._holdings.is_upstream_ready():
             return _unready("upstream")
         return json_response({"status": "ready"})
 
     async def metrics(self) -> Response:  # noqa: ASYNC124 - or Quart takes a thread
         """All metrics, in Prometheus's text format."""
-        return Response(self._metrics.expose(), content_type=CONTENT_TYPE)
+        return Response(self._holdings.metrics.expose(), content_type=CONTENT_TYPE)
 
     async def census(self) -> Response:
         """What is alive in this process, this request and its connection included."""
@@ -83,9 +57,9 @@ class Operations:
                 "fds": len(os.listdir("/proc/self/fd")) - 1,  # less the one that lists them
                 "generations": len(self._hub.running),
                 "subscribers": self._count_subscribers(),
-                "upstream_calls": self._roster.open_calls,
+                "upstream_calls": self._holdings.roster.open_calls,
                 "retained": len(self._hub.retained),
-                "connections": self._count_connections(),
+                "connections": self._holdings.count_connections(),
                 "rss_bytes": _rss_bytes(),
             }
         )
@@ -93,19 +67,6 @@ class Operations:
     async def describe(self) -> Response:  # noqa: ASYNC124 - or Quart takes a thread
         """The routes, as an OpenAPI document (https://spec.openapis.org/oas/v3.1.0)."""
         return Response(self._description, content_type="application/json")
-
-    def _upstream_figures(self) -> list[UpstreamFigures]:
-        return [
-            UpstreamFigures(
-                member.upstream.name,
-                member.upstream.open_calls,
-                member.standing.is_up,
-                member.standing.breaker.state,
-                member.standing.results,
-                member.standing.passed_on,
-            )
-            for member in self._roster.members
-        ]
 
     def _count_subscribers(self) -> int:
         generations = [*self._hub.running, *self._hub.retained]
