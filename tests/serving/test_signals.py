@@ -9,12 +9,16 @@ import subprocess
 import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
+import httpx
 import pytest
 import trio
 
 from tests.serving.proxies import BACKLOG, ENDLESS, PATH, STREAM, read_events
 from tests.support.rawhttp import RawClient, open_client, post_stream
+from tests.web.service import wait_until
+from trioproxy.gateway import hash_key
 
 DRAIN = 0.3
 BEYOND_DRAIN = 2.0
@@ -122,3 +126,45 @@ async def test_second_signal_does_not_wait_for_the_drain(second: signal.Signals)
         await assert_ended_well(process)
         await endless.body()
         assert not endless.ended_properly
+
+
+def tenant(name: str) -> str:
+    return f"[[tenant]]\nname = '{name}'\nkeys = ['{hash_key(name.encode())}']\n"
+
+
+async def test_hangup_reads_the_file_again_and_no_stream_ends(tmp_path: Path) -> None:
+    async def wait_for(key: str, status: int) -> None:
+        async def is_so() -> bool:
+            answer = await http.get("/v1/models", headers={"x-api-key": key})
+            return answer.status_code == status
+
+        await wait_until(is_so)
+
+    file = tmp_path / "proxy.toml"
+    file.write_text(tenant("alice"))
+    async with (
+        serving("--config", str(file), "--drain", str(DRAIN)) as (process, url),
+        post_stream(url, PATH, STREAM, ENDLESS | {"x-api-key": "alice"}) as stream,
+        httpx.AsyncClient(base_url=url, trust_env=False) as http,
+    ):
+        await wait_for("bob", 401)
+
+        file.write_text(tenant("bob"))
+        process.send_signal(signal.SIGHUP)
+        await wait_for("bob", 200)
+        await wait_for("alice", 401)
+        file.write_text(tenant("alice") + "nmae = 1")
+        process.send_signal(signal.SIGHUP)
+        assert process.stderr is not None
+        with trio.fail_after(5):
+            complaint = await process.stderr.receive_some()
+        await wait_for("bob", 200)
+        assert (await stream.next_event()) is not None
+
+        process.terminate()
+        await assert_told(stream)
+        await process.wait()
+        assert process.returncode == 0
+    assert complaint.decode() == (
+        f"the settings stay as they were: {file}: tenant[0]: object contains unknown field `nmae`\n"
+    )
