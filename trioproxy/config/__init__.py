@@ -20,7 +20,8 @@ from trioproxy.config.gateway import Gateway, TenantEntry
 from trioproxy.config.loading import TOO_OPEN, ConfigError, load_settings
 from trioproxy.config.naming import HASHED, KEY_EXPECTED, NAME_EXPECTED, Name
 from trioproxy.config.routing import RouteEntry, TargetEntry, UpstreamEntry
-from trioproxy.config.settings import SETTINGS, Coalesce, RateLimiter, Setting, Settings
+from trioproxy.config.setting import Setting
+from trioproxy.config.settings import SETTINGS, Coalesce, RateLimiter, Settings
 
 __all__ = [
     "HASHED",

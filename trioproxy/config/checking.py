@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from trioproxy.config.forms import URL, parse_url
 from trioproxy.config.gateway import Gateway
 from trioproxy.config.naming import KEY_EXPECTED, Key
 from trioproxy.config.routing import UpstreamEntry
-from trioproxy.config.settings import URL, parse_url
 
 
 class Mistake(ValueError):

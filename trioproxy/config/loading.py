@@ -12,13 +12,8 @@ import msgspec
 from trioproxy.config.checking import Mistake, check_gateway
 from trioproxy.config.gateway import Gateway
 from trioproxy.config.naming import EXPECTED
-from trioproxy.config.settings import (
-    PREFIX,
-    SETTINGS,
-    Setting,
-    Settings,
-    variable_of,
-)
+from trioproxy.config.setting import PREFIX, Setting, variable_of
+from trioproxy.config.settings import SETTINGS, Settings
 
 _CONFIG_VARIABLE = "TRIOPROXY_CONFIG"
 _SERVICE_VARIABLE = re.compile(r"TRIOPROXY_(SERVICE_HOST|SERVICE_PORT|PORT)(_[A-Z0-9_]+)?")
