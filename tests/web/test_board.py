@@ -84,7 +84,7 @@ async def test_all_who_look_on_share_one_stream_and_with_the_last_it_ends() -> N
             first = await next_row(one, state="ended")
             second = await next_row(other, state="ended")
             assert first == second
-            board_hub = service.proxy._board_hub
+            board_hub = service.proxy._holdings.board_hub
             [generation] = board_hub.running
             assert len(generation.subscribers) == 2
 

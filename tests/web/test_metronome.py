@@ -7,7 +7,7 @@ from trio.testing import MockClock
 
 from tests.support.source import ScriptedSource
 from trioproxy.fanout import Subscriber, open_hub
-from trioproxy.web import Metronome, open_metronome
+from trioproxy.web.metronome import Metronome, open_metronome
 
 INTERVAL = 15.0
 

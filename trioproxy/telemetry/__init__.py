@@ -6,10 +6,11 @@ The core tells each generation's :class:`Timing` what happens to it (see
 :class:`Metrics` is one.
 """
 
+from trioproxy.telemetry.gauges import Gauges, UpstreamFigures
 from trioproxy.telemetry.histogram import Histogram
 from trioproxy.telemetry.lag import LoopLag
 from trioproxy.telemetry.log import GenerationLog, LogFormat, log_request, open_log
-from trioproxy.telemetry.metrics import CONTENT_TYPE, Gauges, Metrics, UpstreamFigures
+from trioproxy.telemetry.metrics import CONTENT_TYPE, Metrics
 from trioproxy.telemetry.reader import Reader
 from trioproxy.telemetry.report import describe_timing, describe_to, summarize_timing
 from trioproxy.telemetry.telemetry import Telemetry, timing_of
