@@ -366,9 +366,9 @@ MUTATIONS = [
     ),
     Mutation(
         "a tenant's key goes to the engine",
-        "web/caller.py",
-        "forward_credentials=settings.gateway.is_open",
-        "forward_credentials=True",
+        "upstream/roster.py",
+        "        settings.gateway.is_open,\n",
+        "        True,\n",
         ("tests/web/test_door.py",),
     ),
     Mutation(
@@ -384,5 +384,103 @@ MUTATIONS = [
         "            raise Forbidden(",
         "            str(",
         ("tests/web/test_door.py",),
+    ),
+    # -- several upstreams -------------------------------------------------------------------------
+    Mutation(
+        "a head is taken for an answer",
+        "upstream/router.py",
+        "            if route.retries:\n                await feed.begin()\n",
+        "",
+        ("tests/upstream/test_router.py",),
+    ),
+    Mutation(
+        "what another would refuse too is asked of it",
+        "upstream/router.py",
+        "            if not left or not may_follow(error):",
+        "            if not left:",
+        ("tests/upstream/test_router.py",),
+    ),
+    Mutation(
+        "all at once find out whether an upstream is well again",
+        "upstream/breaker.py",
+        'state == "half-open" and not self._is_tried',
+        'state == "half-open"',
+        ("tests/upstream/test_router.py",),
+    ),
+    Mutation(
+        "whoever leaves while finding out leaves it shut",
+        "upstream/breaker.py",
+        "            if is_probe:\n                self._is_tried = False\n",
+        "            pass\n",
+        ("tests/upstream/test_router.py",),
+    ),
+    Mutation(
+        "weights count for nothing",
+        "upstream/route.py",
+        "    return random.expovariate(target.weight) if target.weight else",
+        "    return random.expovariate(1.0) if target.weight else",
+        ("tests/upstream/test_router.py",),
+    ),
+    # -- what is kept ------------------------------------------------------------------------------
+    Mutation(
+        "an answer that failed is kept",
+        "gateway/answers.py",
+        '                if arrival.decides.kind == "completed":\n',
+        "                if arrival.decides:\n",
+        ("tests/gateway/test_answers.py", "tests/web/test_cache.py"),
+    ),
+    Mutation(
+        "an answer that was kept is everybody's",
+        "web/calls.py",
+        "        same = (asking.tenant, origin.fingerprint)\n",
+        '        same = ("", origin.fingerprint)\n',
+        ("tests/web/test_cache.py",),
+    ),
+    # -- limits ------------------------------------------------------------------------------------
+    Mutation(
+        "a window slides too soon",
+        "gateway/rates.py",
+        "self._times[0] + WINDOW_SECONDS <= now",
+        "self._times[0] + WINDOW_SECONDS / 2 <= now",
+        ("tests/gateway/test_rates.py",),
+    ),
+    Mutation(
+        "as many connections get in as like",
+        "serving/turnstile.py",
+        "        if len(self._inside) >= self.max_connections:\n",
+        "        if False:\n",
+        ("tests/serving/test_turnstile.py", "tests/serving/test_reloading.py"),
+    ),
+    Mutation(
+        "a page whose name leads here is let in",
+        "web/hosts.py",
+        "        if not is_own_name(host):\n",
+        "        if False:\n",
+        ("tests/attacks/test_foreign_pages.py",),
+    ),
+    # -- an operator's day -------------------------------------------------------------------------
+    Mutation(
+        "other settings hold for nobody",
+        "serving/proxy.py",
+        "        self._front.app = app\n",
+        "",
+        ("tests/serving/test_reloading.py",),
+    ),
+    Mutation(
+        "who waits in a socket that is closed is lost",
+        "serving/listener.py",
+        "            self.waiting = self._take_waiting()\n",
+        "",
+        ("tests/serving", "tests/e2e/test_restart.py"),
+    ),
+    Mutation(
+        "the log waits for whoever reads it",
+        "telemetry/writer.py",
+        "            self._changed.notify()\n\n    def stop",
+        "            self._changed.notify()\n"
+        "        while self._waiting_bytes:\n"
+        "            pass\n\n"
+        "    def stop",
+        ("tests/telemetry/test_writer.py", "tests/e2e/test_log.py"),
     ),
 ]
