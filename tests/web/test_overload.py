@@ -53,13 +53,15 @@ async def ask(service: Service, headers: dict[str, str] | None = None) -> httpx.
 
 
 @asynccontextmanager
-async def open_late(**settings: Any) -> AsyncGenerator[tuple[Service, LoopLag]]:
+async def open_late(max_loop_lag: float = 0.5) -> AsyncGenerator[tuple[Service, LoopLag]]:
     """A proxy that believes what a test says of its event loop."""
     telemetry = Telemetry()
     async with (
         open_engine(settings=FAST) as engine,
         open_proxy(
-            Settings(bind="127.0.0.1:0", upstream=engine.url, debug=True, **settings),
+            Settings(
+                bind="127.0.0.1:0", upstream=engine.url, debug=True, max_loop_lag=max_loop_lag
+            ),
             upstream_url=engine.url,
             telemetry=telemetry,
         ) as proxy,

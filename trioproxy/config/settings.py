@@ -182,7 +182,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     max_loop_lag: Annotated[
         Limit,
         Meta(description="New calls are shed while the event loop was so late in the last second."),
-    ] = 0.5
+    ] = 1.0
     max_connections: Annotated[
         Bound, Meta(description="Most connections of clients; further ones are turned away.")
     ] = math.inf
