@@ -11,6 +11,7 @@ from typing import Any
 
 import openai
 import trio
+from trio_websocket import open_websocket_url
 
 from tests.web.service import (
     COMPLETION,
@@ -80,6 +81,22 @@ async def test_each_model_is_asked_of_the_upstream_that_has_it() -> None:
     assert unknown.status_code == 404
     assert error_of(unknown)["code"] == "model_not_found"
     assert census["generations"] == 0
+
+
+async def test_over_a_websocket_an_unknown_model_is_told_and_the_session_goes_on() -> None:
+    async with open_upstream() as upstream:
+        gateway = routed({"one": upstream.url}, RouteEntry(model="fast", to=to("one")))
+        async with open_routed(gateway) as service:
+            url = service.url.replace("http", "ws") + "/v1/ws"
+            async with open_websocket_url(url, subprotocols=["trioproxy.v1"]) as client:
+                told: list[dict[str, Any]] = []
+                for model in ("slow", "fast"):
+                    asked = {"type": "generate", "path": COMPLETIONS, "body": {"model": model}}
+                    await client.send_message(json.dumps(asked))
+                    told.append(json.loads(await client.get_message()))
+
+    assert (told[0]["type"], told[0]["error"]["code"]) == ("error", "model_not_found")
+    assert told[1]["type"] == "generation"
 
 
 async def test_each_upstream_has_its_own_key_and_headers() -> None:

@@ -20,6 +20,7 @@ from quart.wrappers import Websocket
 from trioproxy.config import Settings
 from trioproxy.fanout import Event, FanoutError, Hub, Mode, Subscriber, UnknownGeneration
 from trioproxy.gateway import Rate, RateLimited, TokenBucket
+from trioproxy.upstream import UnknownModel
 from trioproxy.web import messages
 from trioproxy.web.admission import Overloaded, PromptTooLarge
 from trioproxy.web.asking import asked_dialect, body_to_stream, check_linger, read_asking
@@ -38,7 +39,10 @@ from trioproxy.web.lane import in_a_frame, lane_of
 from trioproxy.web.refusals import Refusals
 from trioproxy.wire import BadRequest
 
-REFUSALS = (BadRequest, Mismatch, FanoutError, RateLimited, Overloaded, PromptTooLarge)
+REFUSALS = (
+    *(BadRequest, UnknownModel, Mismatch, FanoutError),
+    *(RateLimited, Overloaded, PromptTooLarge),
+)
 """What was asked for cannot be had; the session goes on."""
 
 MESSAGES_PER_SECOND = 50.0
