@@ -13,7 +13,7 @@ from trio.testing import MockClock
 from tests.support.source import ScriptedSource
 from trioproxy.fanout import COMPLETED, Arrival, Source, failed
 from trioproxy.gateway import Answers, KeptAnswer
-from trioproxy.gateway.answers import EVENT_BYTES
+from trioproxy.gateway.answers import ANSWER_BYTES, EVENT_BYTES
 from trioproxy.wire import OPENAI_COMPLETIONS, Tally
 
 TTL = 60.0
@@ -48,7 +48,8 @@ async def test_what_completes_is_kept_and_read_again_at_once(autojump_clock: Moc
     assert await read(answers.replay(kept, tally, float("inf"))) == [tuple(told)]
 
     assert (answers.hits, len(answers), tally.text_events) == (1, 1, 2)
-    assert answers.held_bytes == sum(len(each.data) + EVENT_BYTES for each in told)
+    size = sum(len(each.data) + EVENT_BYTES for each in told)
+    assert answers.held_bytes == ANSWER_BYTES + len(b"n") + size
     assert trio.current_time() == 0
 
 
@@ -116,10 +117,13 @@ async def test_the_one_that_was_asked_for_least_recently_goes_first() -> None:
     assert [key for key in "abcd" if answers.find(key)] == ["a", "c", "d"]
     answers.configure(TTL, 30)
     assert [key for key in "abcd" if answers.find(key)] == ["d"]
+    answers.configure(0, 30)
+    answers.keep("e", answer_of(1))
+    assert (len(answers), answers.held_bytes) == (0, 0)
 
 
 async def test_an_answer_that_is_too_large_is_not_remembered() -> None:
-    answers = Answers(TTL, 1_000)
+    answers = Answers(TTL, ANSWER_BYTES + 1_000)
     told = [Arrival(None, 900 * b"x"), Arrival(None, b"x"), Arrival(None, b"", COMPLETED)]
 
     read_again = await read(answers.keeping("k", playing(*told)))

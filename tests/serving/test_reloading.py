@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
+from trio_websocket import open_websocket_url
 
 from tests.support.rawhttp import open_client
 from tests.web.service import (
@@ -106,9 +108,10 @@ async def test_what_is_retained_is_bounded_anew() -> None:
         assert len(service.proxy.hub.retained) == 1
         service.proxy.configure(changed(service, max_hub=10, max_transcript=10))
         assert len(service.proxy.hub.retained) == 0
-        service.proxy.configure(changed(service, max_hub=10_000_000, retention=0.0))
+        service.proxy.configure(changed(service, max_hub=10_000_000))
         await ask(service)
-        await service.wait_released()
+        assert len(service.proxy.hub.retained) == 1
+        service.proxy.configure(changed(service, retention=0.0))
         assert len(service.proxy.hub.retained) == 0
 
 
@@ -146,6 +149,30 @@ async def test_nobody_is_let_in_by_a_change() -> None:
         assert await ask(service, {}) == 401
 
 
+async def test_an_engine_that_cannot_be_called_changes_nothing() -> None:
+    async with open_simulated(gateway=GATEWAY) as service:
+        before = service.proxy.roster.members
+        odd = Gateway(upstreams=(UpstreamEntry(name="odd", url="http://\u2603.example:0x"),))
+        with pytest.raises(ConfigError, match="cannot be called"):
+            service.proxy.configure(changed(service, upstream=None, gateway=odd, max_hub=10))
+
+        assert service.proxy.roster.members == before
+        assert await ask(service) == 200
+
+
+async def test_a_key_that_was_revoked_makes_no_calls_over_a_socket_that_is_open() -> None:
+    async with open_simulated(gateway=GATEWAY) as service:
+        url = service.url.replace("http", "ws") + "/v1/ws"
+        asked = json.dumps({"type": "generate", "path": COMPLETIONS, "body": {"prompt": "a"}})
+        async with open_websocket_url(url, extra_headers=[*ALICE.items()]) as client:
+            service.proxy.configure(changed(service, gateway=Gateway(tenants=GATEWAY.tenants[1:])))
+            await client.send_message(asked)
+            told = json.loads(await client.get_message())
+
+        assert (told["type"], told["error"]["code"]) == ("error", "invalid_api_key")
+        assert service.engine.stats.calls == 0
+
+
 async def test_nothing_is_left_of_what_was_before() -> None:
     async with open_simulated(upstream_keep_alive=0.0) as service:
         await ask(service)
@@ -181,7 +208,7 @@ async def test_settings_that_are_wrong_change_nothing_and_the_log_says_why(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     configured: list[Settings] = []
-    answers: list[Callable[[], Settings]] = [load_wrong, Settings, Settings]
+    answers: list[Callable[[], Settings]] = [load_wrong, load_crashing, Settings, Settings]
 
     def configure(settings: Settings) -> list[str]:
         configured.append(settings)
@@ -189,14 +216,19 @@ async def test_settings_that_are_wrong_change_nothing_and_the_log_says_why(
 
     caplog.set_level(logging.INFO, "trioproxy")
     notifier = Notifier(None)
-    await reload_on(Requests(3), lambda: answers.pop(0)(), configure, notifier)
+    await reload_on(Requests(4), lambda: answers.pop(0)(), configure, notifier)
     notifier.close()
 
     assert configured == [Settings(), Settings()]
     assert [record.getMessage() for record in caplog.records] == [
         "the settings stay as they were: proxy.toml: linger: expected less",
+        "the settings stay as they were",
         *2 * ["the settings were reloaded", "after a restart only: bind"],
     ]
+
+
+def load_crashing() -> Settings:
+    raise ZeroDivisionError
 
 
 def load_wrong() -> Settings:

@@ -6,7 +6,7 @@ from quart_trio import QuartTrio
 
 from trioproxy.config import Settings
 from trioproxy.fanout import Hub
-from trioproxy.gateway import Answers, Quotas, Rates
+from trioproxy.gateway import Answers, Quotas, Rates, Tenants
 from trioproxy.telemetry import Metrics
 from trioproxy.upstream import Roster
 from trioproxy.web import Holdings, create_app
@@ -23,6 +23,7 @@ def make_app(settings: Settings, hub: Hub, roster: Roster) -> QuartTrio:
         roster=roster,
         is_upstream_ready=Readiness(roster.is_ready),
         answers=Answers(settings.cache_ttl, settings.cache_size),
+        tenants=Tenants(settings.gateway),
         quotas=quotas,
         rates=Rates(quotas.rate_of),
         metronome=Metronome(settings.heartbeat),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from tests.support.reading import Reading, read_to_end
 from tests.upstream.engine import Engine, client_context
 from trioproxy.fanout import Arrival, Source, open_hub
 from trioproxy.upstream import Timeouts, Upstream, UpstreamRequest
+from trioproxy.upstream.places import Places
 from trioproxy.wire import OPENAI_COMPLETIONS, Tally
 
 REQUEST = UpstreamRequest(
@@ -16,11 +18,20 @@ REQUEST = UpstreamRequest(
 
 
 def upstream_to(
-    engine: Engine, *, url: str | None = None, timeouts: Timeouts | None = None, **settings: Any
+    engine: Engine,
+    *,
+    url: str | None = None,
+    timeouts: Timeouts | None = None,
+    max_calls: float = math.inf,
+    **settings: Any,
 ) -> Upstream:
     """The engine as an upstream, its certificate trusted. `settings` are those of `Upstream`."""
     return Upstream(
-        url or engine.url(), timeouts=timeouts, ssl_context=client_context(), **settings
+        url or engine.url(),
+        timeouts=timeouts,
+        ssl_context=client_context(),
+        places=Places(max_calls),
+        **settings,
     )
 
 

@@ -16,6 +16,7 @@ from tests.upstream.engine import Peer, play_each, start_engine, whole_stream
 from tests.upstream.nowhere import listen_in_vain
 from trioproxy.testing import TaskCensus
 from trioproxy.upstream import Timeouts, Upstream, UpstreamUnreachable
+from trioproxy.upstream.places import Places
 
 ANSWER = whole_stream(b"a")
 LIMIT = 3
@@ -32,7 +33,7 @@ async def test_no_more_connections_are_open_than_the_limit(nursery: trio.Nursery
         await peer.send(ANSWER)
 
     engine = await start_engine(nursery, count_and_answer)
-    upstream = upstream_to(engine, max_connections=LIMIT)
+    upstream = upstream_to(engine, max_calls=LIMIT)
     async with trio.open_nursery() as calls:
         for _ in range(LIMIT * 4):
             calls.start_soon(read, upstream)
@@ -43,7 +44,7 @@ async def test_no_more_connections_are_open_than_the_limit(nursery: trio.Nursery
 
 async def test_kept_connections_count_and_serve_those_who_wait(nursery: trio.Nursery) -> None:
     engine = await start_engine(nursery, play_each(*[ANSWER] * 20))
-    upstream = upstream_to(engine, max_connections=LIMIT)
+    upstream = upstream_to(engine, max_calls=LIMIT)
     async with upstream.keep_alive(), trio.open_nursery() as calls:
         for _ in range(LIMIT * 5):
             calls.start_soon(read, upstream)
@@ -69,7 +70,7 @@ async def test_who_came_first_is_served_first_though_others_give_up(
             served.append(number)
 
     engine = await start_engine(nursery, answer_in_time)
-    upstream = upstream_to(engine, max_connections=1)
+    upstream = upstream_to(engine, max_calls=1)
     async with trio.open_nursery() as calls:
         for number in range(10):
             calls.start_soon(call, number)
@@ -86,7 +87,7 @@ async def test_who_came_first_is_served_first_though_others_give_up(
 async def test_churn_of_cancelled_calls_costs_no_place(nursery: trio.Nursery, keeps: bool) -> None:
     rng = random.Random(1)
     engine = await start_engine(nursery, play_each(*[ANSWER] * 1000))
-    upstream = upstream_to(engine, max_connections=LIMIT)
+    upstream = upstream_to(engine, max_calls=LIMIT)
     completed: list[int] = []
 
     async def call(number: int, scope: trio.CancelScope) -> None:
@@ -130,7 +131,7 @@ async def test_churn_of_cancelled_calls_costs_no_place(nursery: trio.Nursery, ke
 
 async def test_failed_and_cancelled_connecting_costs_no_place() -> None:
     with listen_in_vain() as url, TaskCensus():
-        upstream = Upstream(url, max_connections=1, timeouts=Timeouts(connect=0.01))
+        upstream = Upstream(url, places=Places(1), timeouts=Timeouts(connect=0.01))
         for _ in range(5):
             with pytest.raises(UpstreamUnreachable):
                 await read(upstream)

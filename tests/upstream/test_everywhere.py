@@ -80,7 +80,7 @@ async def call(phase: str, tls: ssl.SSLContext | None, trial: Trial) -> None:
     with VirtualNetwork(on_io=trial.io) as network:
         async with trio.open_nursery() as nursery:
             engine = await start_engine(nursery, until_it_is_over, tls=tls)
-            upstream = upstream_to(engine, max_connections=1)
+            upstream = upstream_to(engine, max_calls=1)
 
             def client_ends() -> int:
                 return sum(end.remote[1] == engine.port for end in network.open_endpoints)

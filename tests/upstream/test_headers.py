@@ -182,3 +182,22 @@ def test_keys_of_this_proxy_go_no_further(name: bytes, key: str | None) -> None:
 
     assert b"tp-alice" not in dict(sent).values()
     assert (b"sk-upstream" in b" ".join(dict(sent).values())) == (key is not None)
+
+
+@pytest.mark.parametrize("key", [None, "sk-upstream"])
+def test_headers_of_the_operators_take_the_place_of_the_clients(key: str | None) -> None:
+    sent = [(b"X-Team", b"mine"), (b"X-Api-Key", b"mine"), (b"x-other", b"1")]
+    added = [(b"x-team", b"theirs")]
+
+    headers = request_headers(sent, key=key, forward_credentials=True, added=added)
+
+    credential = [(b"x-api-key", b"mine" if key is None else key.encode())]
+    assert sorted(headers) == sorted([(b"x-other", b"1"), IDENTITY, *added, *credential])
+
+
+def test_a_credential_among_them_is_the_only_one() -> None:
+    added = [(b"authorization", b"Basic theirs")]
+
+    headers = request_headers([(b"X-Api-Key", b"mine")], forward_credentials=True, added=added)
+
+    assert headers == [IDENTITY, *added]

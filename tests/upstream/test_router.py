@@ -16,6 +16,7 @@ from tests.support.reading import read_to_end
 from tests.upstream.calls import REQUEST
 from tests.upstream.fleet import (
     FIRST_TOKEN,
+    Fleet,
     Script,
     answers,
     answers_with_a_page,
@@ -40,6 +41,7 @@ from trioproxy.upstream import (
     UpstreamBusy,
     UpstreamRefused,
     UpstreamRequest,
+    UpstreamSilent,
     UpstreamUnavailable,
     UpstreamUnreachable,
 )
@@ -190,7 +192,7 @@ async def test_a_model_has_its_route_and_its_name_there(autojump_clock: MockCloc
             fleet.source(None)
 
         assert fleet.calls == ["a", "b"]
-        assert fleet.requests[0].body == b'{ "model": "llama-3", "n":1 }'
+        assert fleet.requests[0].body == b'{"model":"llama-3","n":1}'
         assert fleet.requests[1].body == REQUEST.body
 
 
@@ -209,7 +211,7 @@ async def test_calls_are_shared_out_by_weight(autojump_clock: MockClock) -> None
 async def test_after_some_failures_an_upstream_is_left_alone_then_tried(
     autojump_clock: MockClock,
 ) -> None:
-    scripts = {"bad": [refuses(500), refuses(500), refuses(500), GOOD], "good": [GOOD]}
+    scripts = {"bad": [refuses(502), refuses(502), refuses(502), GOOD], "good": [GOOD]}
     options = {"breaker_failures": 2, "breaker_seconds": 10.0}
     async with open_fleet(scripts, **options) as fleet:
         for _ in range(4):
@@ -229,10 +231,22 @@ async def test_after_some_failures_an_upstream_is_left_alone_then_tried(
         assert fleet.standing("bad").breaker.state == "closed"
 
 
+async def test_a_request_that_is_too_much_for_it_does_not_shut_it_for_others(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_fleet({"a": [refuses(500)], "b": [refuses(500)]}, breaker_failures=2) as fleet:
+        for _ in range(5):
+            with pytest.raises(UpstreamRefused):
+                await fleet.read()
+
+        assert fleet.standing("a").breaker.state == "closed"
+        assert fleet.standing("b").breaker.state == "closed"
+
+
 async def test_one_call_at_a_time_finds_out_whether_it_is_well_again(
     autojump_clock: MockClock,
 ) -> None:
-    scripts = {"bad": [refuses(500), says_nothing], "good": [GOOD]}
+    scripts = {"bad": [refuses(502), says_nothing], "good": [GOOD]}
     options = {"breaker_failures": 1, "breaker_seconds": 1.0}
     async with open_fleet(scripts, **options) as fleet:
         await fleet.read()
@@ -244,8 +258,54 @@ async def test_one_call_at_a_time_finds_out_whether_it_is_well_again(
         assert fleet.calls.count("bad") == 2
 
 
+async def test_one_that_finds_out_slowly_does_not_keep_the_others_out(
+    autojump_clock: MockClock,
+) -> None:
+    scripts = {"bad": [refuses(502), says_nothing, GOOD]}
+    options = {"breaker_failures": 1, "breaker_seconds": 1.0}
+    async with open_fleet(scripts, [in_turn("bad", retries=0)], **options) as fleet:
+        with pytest.raises(UpstreamRefused):
+            await fleet.read()
+        await trio.sleep(1)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fleet.read)
+            await trio.sleep(0.5)
+            with pytest.raises(UpstreamUnavailable):
+                await fleet.read()
+            await trio.sleep(0.5)
+            assert await fleet.read() == WHOLE
+            nursery.cancel_scope.cancel()
+
+        assert fleet.standing("bad").breaker.state == "closed"
+
+
+async def test_what_a_call_comes_to_that_was_made_long_ago_tells_nothing_of_now(
+    autojump_clock: MockClock,
+) -> None:
+    async def slowly_refuses(call: UpstreamCall) -> None:
+        await trio.sleep(3)
+        await refuses(502)(call)
+
+    scripts = {"bad": [slowly_refuses, refuses(502), GOOD]}
+    options = {"breaker_failures": 1, "breaker_seconds": 1.0}
+    async with open_fleet(scripts, [in_turn("bad", retries=0)], **options) as fleet:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fails, fleet)
+            await wait_all_tasks_blocked()
+            await fails(fleet)
+            await trio.sleep(1)
+            assert await fleet.read() == WHOLE
+
+        assert fleet.standing("bad").breaker.state == "closed"
+
+
+async def fails(fleet: Fleet) -> None:
+    with pytest.raises(UpstreamRefused):
+        await fleet.read()
+
+
 async def test_a_call_whose_client_leaves_decides_nothing(autojump_clock: MockClock) -> None:
-    scripts = {"bad": [refuses(500), says_nothing, GOOD], "good": [GOOD]}
+    scripts = {"bad": [refuses(502), says_nothing, GOOD], "good": [GOOD]}
     options = {"breaker_failures": 1, "breaker_seconds": 1.0}
     async with open_fleet(scripts, **options) as fleet:
         await fleet.read()
@@ -260,7 +320,7 @@ async def test_a_call_whose_client_leaves_decides_nothing(autojump_clock: MockCl
 
 async def test_where_none_is_well_no_call_is_made(autojump_clock: MockClock) -> None:
     options = {"breaker_failures": 1, "breaker_seconds": 30.0}
-    async with open_fleet({"a": [refuses(500)]}, [in_turn("a", retries=0)], **options) as fleet:
+    async with open_fleet({"a": [refuses(502)]}, [in_turn("a", retries=0)], **options) as fleet:
         with pytest.raises(UpstreamRefused):
             await fleet.read()
         await trio.sleep(10)
@@ -290,6 +350,70 @@ async def test_an_upstream_that_says_it_is_ill_gets_no_calls(autojump_clock: Moc
 
         asked = zip(fleet.calls, fleet.requests, strict=True)
         assert [name for name, call in asked if not health(call)] == ["a", "b", "a"]
+
+
+async def test_questions_take_no_calls_place(autojump_clock: MockClock) -> None:
+    options = {"health": "/health", "health_interval": 1.0, "max_calls": 1, "max_queue": 0}
+
+    async def tell(call: UpstreamCall) -> None:
+        await (GOOD if call.target == b"/health" else says_nothing)(call)
+
+    async with open_fleet({"a": [tell]}, **options) as fleet, trio.open_nursery() as nursery:
+        nursery.start_soon(fleet.read)
+        await trio.sleep(4)
+
+        assert fleet.standing("a").is_up
+        assert await fleet.roster.is_ready()
+        nursery.cancel_scope.cancel()
+
+
+async def test_who_waits_in_vain_for_a_place_blames_nobody(autojump_clock: MockClock) -> None:
+    async def slowly(call: UpstreamCall) -> None:
+        await call.start()
+        await call.write(b"data: a\n\n")
+        await trio.sleep(FIRST_TOKEN + 2)
+        await call.finish(b"data: [DONE]\n\n")
+
+    options = {"max_calls": 1, "breaker_failures": 1}
+    async with open_fleet({"a": [slowly]}, [in_turn("a", retries=0)], **options) as fleet:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fleet.read)
+            await wait_all_tasks_blocked()
+            with pytest.raises(UpstreamBusy):
+                await fleet.read()
+            assert trio.current_time() == FIRST_TOKEN
+
+        assert fleet.standing("a").breaker.state == "closed"
+        assert fleet.calls == ["a"]
+
+
+async def test_who_was_silent_for_so_long_is_not_asked_again(autojump_clock: MockClock) -> None:
+    async with open_fleet({"a": [says_nothing], "b": [refuses(503)]}) as fleet:
+        with pytest.raises(UpstreamRefused):
+            await fleet.read()
+        assert fleet.calls == ["a", "b", "b"]
+    async with open_fleet({"a": [says_nothing]}) as fleet:
+        with pytest.raises(UpstreamSilent):
+            await fleet.read()
+        assert fleet.calls == ["a"]
+
+
+async def test_a_refusal_of_what_was_forwarded_is_told_whole(autojump_clock: MockClock) -> None:
+    request = UpstreamRequest("POST", b"/v1/files", [], b"")
+    async with open_fleet({"a": [refuses(503, ("retry-after", "10"))]}) as fleet:
+        with pytest.raises(UpstreamRefused) as refusal:
+            async with fleet.router.forward(None, request):
+                pass
+
+        assert (refusal.value.body, fleet.calls) == (b'{"error":"no"}', ["a"])
+
+
+async def test_what_names_no_model_is_forwarded_as_it_is(autojump_clock: MockClock) -> None:
+    request = UpstreamRequest("POST", b"/v1/audio/transcriptions", [], b"--x\r\nno JSON")
+    async with open_fleet({"a": [refuses(200)]}, [in_turn("a", a="other")]) as fleet:
+        async with fleet.router.forward(None, request):
+            pass
+        assert fleet.requests[0].body == request.body
 
 
 async def test_calls_beyond_the_queue_go_elsewhere(autojump_clock: MockClock) -> None:
@@ -331,7 +455,7 @@ async def test_what_is_forwarded_is_asked_again_where_nothing_was_done(
         try:
             async with fleet.router.forward(None, request) as answer:
                 status = answer.head.status
-        except UpstreamBroken:
+        except (UpstreamBroken, UpstreamRefused):
             status = 0
 
         assert fleet.calls == calls
@@ -366,6 +490,27 @@ async def test_what_was_configured_before_stays_as_it_is(autojump_clock: MockClo
 
         assert same_a is a
         assert new_b is not b
+
+
+async def test_one_at_the_same_url_keeps_its_places_and_its_standing(
+    autojump_clock: MockClock,
+) -> None:
+    options = {"max_calls": 1, "max_queue": 0}
+    async with open_fleet({"a": [says_nothing]}, [in_turn("a", retries=0)], **options) as fleet:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fleet.read)
+            await wait_all_tasks_blocked()
+            standing = fleet.standing("a")
+            entry = UpstreamEntry(name="a", url="http://127.0.0.1:8001", **options)
+            fleet.roster.configure(
+                Settings(first_token_timeout=7, gateway=Gateway(upstreams=(entry,)))
+            )
+            with pytest.raises(UpstreamBusy):
+                await fleet.read()
+            nursery.cancel_scope.cancel()
+
+        assert fleet.standing("a") is standing
+        assert fleet.roster.open_calls == 0
 
 
 async def test_a_call_of_an_upstream_that_is_gone_from_the_settings_goes_on(

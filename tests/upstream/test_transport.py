@@ -3,7 +3,6 @@ they are sent."""
 
 from __future__ import annotations
 
-import math
 import ssl
 from collections.abc import AsyncGenerator
 
@@ -38,8 +37,8 @@ LARGE = bytes(32 * 1024 * 1024)
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 
 
-def transport_of(*, max_connections: float = math.inf) -> TrioTransport:
-    return TrioTransport(client_context(), max_connections=max_connections)
+def transport_of() -> TrioTransport:
+    return TrioTransport(client_context())
 
 
 async def call(transport: TrioTransport, engine: Engine, body: bytes = b"") -> httpx.Response:
@@ -143,7 +142,7 @@ async def test_body_whose_reading_is_cancelled_closes_its_connection(
     nursery: trio.Nursery,
 ) -> None:
     engine = await start_engine(nursery, play(HEAD_OF_STREAM))
-    response = await call(transport_of(max_connections=1), engine)
+    response = await call(transport_of(), engine)
     assert isinstance(response.stream, ResponseBody)
 
     with trio.CancelScope() as scope:
@@ -180,19 +179,6 @@ async def test_connection_with_bytes_that_were_received_and_not_read_is_not_used
 
     assert (first, second) == (DONE, b"")
     assert len(engine.peers) == 2
-
-
-async def test_places_at_one_origin_are_none_of_anothers(nursery: trio.Nursery) -> None:
-    silent = await start_engine(nursery, play())
-    engine = await start_engine(nursery, play(OK))
-    transport = transport_of(max_connections=1)
-    async with trio.open_nursery() as calls:
-        calls.start_soon(call, transport, silent)
-        await (await silent.next_peer()).played.wait()
-        response = await call(transport, engine)
-        calls.cancel_scope.cancel()
-
-    assert await response.aread() == b"hi"
 
 
 # -- reading ---------------------------------------------------------------------------------------

@@ -57,6 +57,22 @@ async def test_the_same_request_is_answered_the_same_without_a_call(body: object
     assert counts == ["2.0"]
 
 
+async def test_what_an_engine_told_of_its_call_is_not_told_again() -> None:
+    tells = [("content-type", "text/event-stream"), ("x-request-id", "req_1"), ("x-own", "a")]
+    async with open_scripted(cache_ttl=60.0) as service:
+        heads: list[Any] = []
+        async with service.ask() as client:
+            call = await service.upstream.next_call()
+            await call.start(200, *tells)
+            await call.finish(sse(b"a", b"[DONE]"))
+            heads.append(await client.response_head())
+            await client.body()
+        async with service.ask() as client:
+            heads.append(await client.response_head())
+
+    assert [head.headers.get("x-request-id") for head in heads] == ["req_1", None]
+
+
 async def test_without_a_time_to_keep_them_none_is_kept() -> None:
     async with open_simulated() as service:
         assert [(await ask(service))[0] for _ in range(2)] == ["miss", "miss"]

@@ -134,6 +134,35 @@ async def list_models(upstream: ScriptedUpstream, *ids: str) -> None:
         await call.respond(200, ("content-type", "application/json"), body=body)
 
 
+async def test_clients_credentials_go_only_to_an_upstream_that_is_to_have_them() -> None:
+    sent = {"authorization": "Bearer sk-mine"}
+    async with open_upstream() as upstream:
+        for forwards in (False, True):
+            entry = UpstreamEntry(name="a", url=upstream.url, forward_credentials=forwards)
+            gateway = Gateway(upstreams=(entry,))
+            async with open_routed(gateway) as service, service.ask(headers=sent):
+                call = await upstream.next_call()
+            assert ((b"authorization", b"Bearer sk-mine") in call.headers) is forwards
+
+
+async def test_who_lists_models_is_counted() -> None:
+    gateway = routed({"a": NOBODY_THERE, "b": NOBODY_THERE})
+    async with open_routed(gateway, requests_per_minute=2.0) as service:
+        statuses = [(await service.http.get("/v1/models")).status_code for _ in range(3)]
+
+    assert statuses == [200, 200, 429]
+
+
+async def test_a_model_with_a_long_name_has_its_route() -> None:
+    name = f"/models/{200 * 'x'}.gguf"
+    async with open_upstream() as upstream:
+        gateway = routed({"a": upstream.url}, RouteEntry(model="*.gguf", to=to("a", a="short")))
+        async with open_routed(gateway) as service, service.ask(NAMED | {"model": name}):
+            call = await upstream.next_call()
+
+    assert json.loads(call.body)["model"] == "short"
+
+
 async def test_models_are_listed_by_the_names_that_can_be_asked_for() -> None:
     async with open_upstream() as one, open_upstream() as other, trio.open_nursery() as nursery:
         nursery.start_soon(list_models, one, "llama", "hidden")

@@ -11,6 +11,13 @@ from trioproxy.config.forms import URL, parse_url
 from trioproxy.config.gateway import Gateway
 from trioproxy.config.naming import KEY_EXPECTED, Key
 from trioproxy.config.routing import UpstreamEntry
+from trioproxy.wire import CREDENTIALS
+
+NOT_SET = {
+    *("host", "content-length", "transfer-encoding", "connection", "keep-alive", "te", "trailer"),
+    *("upgrade", "expect", "accept-encoding"),
+}
+"""Headers by which a message, or its way, is described."""
 
 
 class Mistake(ValueError):
@@ -55,6 +62,9 @@ def _check_upstream(
             key = msgspec.convert(environ[upstream.key_env], Key)
         except msgspec.ValidationError:
             raise Mistake(f"{place}.key_env: expected it to name {KEY_EXPECTED}") from None
+    for name in upstream.headers:
+        if name.lower() in NOT_SET or (key is not None and name.lower().encode() in CREDENTIALS):
+            raise Mistake(f"{place}.headers: expected no {name}: that is for the proxy to say")
     return msgspec.structs.replace(upstream, url=url, key=key)
 
 

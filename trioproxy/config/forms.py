@@ -22,6 +22,12 @@ def parse_url(text: str) -> str:
         raise ValueError(text)
     if "@" in url.netloc:  # The URL is printed and logged: a password has no place in it.
         raise ValueError(text)
+    import httpx  # it calls them, and knows more of hosts; imported late, as it takes its time
+
+    try:
+        httpx.URL(text)
+    except httpx.InvalidURL as error:
+        raise ValueError(text) from error
     return text.rstrip("/")
 
 

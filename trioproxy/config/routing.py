@@ -20,6 +20,8 @@ class UpstreamEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     Attributes:
         key: sent in place of the client's credentials; or `key_env`, the environment variable that
             has it.
+        forward_credentials: whether it gets the client's own, where there is no `key` and there are
+            no tenants.
         headers: sent with each call, in place of the client's of the same names.
         max_calls: calls that it gets at a time. `max_queue` more wait for one to end.
         health: the path that is asked each `health_interval` seconds: one that answers with an
@@ -32,6 +34,7 @@ class UpstreamEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     url: str
     key: Key | None = None
     key_env: Annotated[str, Meta(min_length=1)] | None = None
+    forward_credentials: bool = False
     headers: Mapping[HeaderName, HeaderValue] = {}
     connect_timeout: _Seconds | None = None
     first_token_timeout: _Seconds | None = None

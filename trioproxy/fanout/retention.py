@@ -37,7 +37,7 @@ class Retention:
         self._forgotten: OrderedDict[str, str] = OrderedDict()  # and whose they were
 
     def configure(self, seconds: float, max_bytes: int) -> None:
-        """Retain for so long what ends from now on, and so much of all."""
+        """Retain so much, for so long, whatever ended before included."""
         self._seconds = seconds
         self.budget.max_bytes = max_bytes
         self.budget.relieve()
@@ -50,8 +50,7 @@ class Retention:
 
     def add(self, generation: Generation) -> None:
         """Retain a generation that has just ended."""
-        expires_at = trio.current_time() + self._seconds
-        self._retained[generation.id] = (generation, expires_at)
+        self._retained[generation.id] = (generation, trio.current_time())
         self.budget.used += _cost(generation)
         self.budget.relieve()
         if len(self._retained) > MAX_RETAINED:
@@ -86,10 +85,10 @@ class Retention:
         return False
 
     def _forget_expired(self) -> None:
-        now = trio.current_time()
+        until = trio.current_time() - self._seconds
         expired: list[Generation] = []
-        for generation, expires_at in self._retained.values():
-            if expires_at > now:
+        for generation, ended_at in self._retained.values():
+            if ended_at > until:
                 break
             if not generation.subscribers:
                 expired.append(generation)

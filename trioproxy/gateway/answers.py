@@ -21,6 +21,9 @@ from trioproxy.wire import Message, Tally
 EVENT_BYTES = 150
 """What an event takes beside its name and its data."""
 
+ANSWER_BYTES = 4096
+"""What an answer takes beside its events: its head, and what it is found by."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KeptAnswer:
@@ -47,8 +50,11 @@ class Answers:
         return len(self._kept)
 
     def configure(self, ttl: float, max_bytes: int) -> None:
-        """Keep so much from now on. What is kept already stays for as long as was said then."""
+        """Keep so much from now on. What is kept already stays for as long as was said then, unless
+        nothing is to be kept."""
         self._ttl, self._max_bytes = ttl, max_bytes
+        while self._kept and ttl <= 0:
+            self._forget(next(iter(self._kept)))
         self._make_room()
 
     def find(self, key: Hashable) -> KeptAnswer | None:
@@ -77,7 +83,9 @@ class Answers:
         return _keeping(self, key, source) if self._ttl > 0 else source
 
     def keep(self, key: Hashable, answer: KeptAnswer) -> None:
-        """Keep it, in place of what was kept under ``key``."""
+        """Keep it, in place of what was kept under ``key``; unless nothing is to be kept."""
+        if self._ttl <= 0:
+            return
         if key in self._kept:
             self._forget(key)
         self._kept[key] = (answer, trio.current_time() + self._ttl)
@@ -112,7 +120,7 @@ class _Recording:
         self._answers = answers
         self._key = key
         self._read: list[Arrival] | None = []
-        self._held_bytes = 0
+        self._held_bytes = ANSWER_BYTES
 
     def __aiter__(self) -> AsyncIterator[Sequence[Arrival]]:
         return self
@@ -126,7 +134,7 @@ class _Recording:
     def _remember(self, read: list[Arrival], arrivals: Sequence[Arrival]) -> None:
         for arrival in arrivals:
             read.append(arrival)
-            self._held_bytes += len(arrival.data) + EVENT_BYTES
+            self._held_bytes += len(arrival.data) + len(arrival.name or b"") + EVENT_BYTES
             if not self._answers.may_hold(self._held_bytes):
                 self._read = None
                 return

@@ -49,6 +49,12 @@ class Tenants:
     credentials that they bring for the engine."""
 
     def __init__(self, gateway: Gateway) -> None:
+        self.is_open: bool
+        self._keys: list[tuple[bytes, Tenant]]
+        self.configure(gateway)
+
+    def configure(self, gateway: Gateway) -> None:
+        """Be these from now on."""
         self.is_open = gateway.is_open
         self._keys = [
             (key.encode(), Tenant(entry.name, entry.admin))

@@ -34,9 +34,9 @@ def listen(
                 socket = _bind_tcp(address, reuse_port=reuse_port)
                 kind = SharedPortListener if reuse_port else KernelListener
             listeners.append(kind(socket, write_timeout=write_timeout))
-        for listener in listeners:
-            set_options(listener.socket, write_timeout)
-            listener.socket.listen(config.backlog)
+            set_options(socket, write_timeout)
+            # At once: what is bound and not listened on looks as if its process had died.
+            socket.listen(config.backlog)
     except BaseException:
         for listener in listeners:
             listener.close()

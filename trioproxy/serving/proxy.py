@@ -28,7 +28,7 @@ from trioproxy.wire import Failure
 
 FIXED = (
     *("bind", "reuse_port", "certfile", "keyfile", "write_timeout", "heartbeat"),
-    *("upstream_keep_alive", "trust_env", "log", "traces"),
+    *("log", "traces"),
 )
 """The settings that were used up when the proxy began."""
 

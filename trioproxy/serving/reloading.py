@@ -31,6 +31,8 @@ async def reload_on(
             later = configure(settings)
         except ConfigError as error:
             logger.error("the settings stay as they were: %s", error)
+        except Exception:  # whatever it is, what runs must not end for it
+            logger.exception("the settings stay as they were")
         else:
             logger.info("the settings were reloaded")
             if later:

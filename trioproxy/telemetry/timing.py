@@ -219,10 +219,9 @@ class Timing(Watch):
 
     @property
     def connected_at(self) -> float | None:
-        """When the call to the engine had a connection; None of one made for another before."""
+        """When the call to the engine had a connection; None where there was no call."""
         head = self.generation.head
-        when = head.connected_at if isinstance(head, ConnectedHead) else None
-        return None if when is None or when < self.accepted_at else when
+        return head.connected_at if isinstance(head, ConnectedHead) else None
 
     @property
     def upstream(self) -> str | None:

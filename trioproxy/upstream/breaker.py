@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
-from contextlib import contextmanager
 from typing import Literal
 
 import trio
@@ -14,18 +12,24 @@ State = Literal["closed", "open", "half-open"]
 
 class Breaker:
     """Closed while calls succeed. After ``failures`` in a row it is open for ``seconds``: no call
-    is made. Then it is half-open: one call is, and what becomes of it closes or opens it again."""
+    is made. Then it is half-open: one call is, and what becomes of it closes or opens it again; if
+    nothing does for as long, another is made.
 
-    def __init__(self, failures: float, seconds: float) -> None:
-        self._limit = failures
-        self._seconds = seconds
-        self._failures = 0
+    A result counts only if its call was begun in the same state: what one comes to that was made
+    long ago tells nothing of now.
+    """
+
+    def __init__(self, failures: float = math.inf, seconds: float = 0.0) -> None:
+        self.failures = failures
+        self.seconds = seconds
+        self._failed = 0
         self._open_until = -math.inf
-        self._is_tried = False
+        self._tried_until = -math.inf
+        self._turn: int = 0
 
     @property
     def state(self) -> State:
-        if self._failures < self._limit:
+        if self._failed < self.failures:
             return "closed"
         return "open" if trio.current_time() < self._open_until else "half-open"
 
@@ -33,31 +37,39 @@ class Breaker:
     def allows(self) -> bool:
         """Whether a call may be made now."""
         state = self.state
-        return state == "closed" or (state == "half-open" and not self._is_tried)
+        is_tried = trio.current_time() < self._tried_until
+        return state == "closed" or (state == "half-open" and not is_tried)
 
     @property
     def remaining(self) -> float:
         """Seconds until a call may be made, as far as they are known; 0 if one may."""
         return max(0.0, self._open_until - trio.current_time()) if self.state == "open" else 0.0
 
-    @contextmanager
-    def trial(self) -> Generator[None]:
-        """For the length of the block a call is made whose success or failure will be told. One of
-        which neither is told, as its client has left, decides nothing."""
-        is_probe = self.state == "half-open"
-        self._is_tried |= is_probe
-        try:
-            yield
-        finally:
-            if is_probe:
-                self._is_tried = False
+    def begin(self) -> int:
+        """A call is made. Returns which turn it is of, to be told with what becomes of it."""
+        if self.state == "half-open":
+            self._tried_until = trio.current_time() + self.seconds
+        return self._turn
 
-    def succeeded(self) -> None:
-        """A call was answered."""
-        self._failures = 0
+    def abandon(self, turn: int) -> None:
+        """Nothing has become of it: its client has left."""
+        if turn == self._turn:
+            self._tried_until = -math.inf
 
-    def failed(self) -> None:
-        """A call was not, and it was the upstream's fault."""
-        self._failures += 1
-        if self._failures >= self._limit:
-            self._open_until = trio.current_time() + self._seconds
+    def succeed(self, turn: int) -> None:
+        """It was answered."""
+        if turn == self._turn:
+            if self._failed >= self.failures:
+                self._turn += 1
+            self._failed = 0
+            self._tried_until = -math.inf
+
+    def fail(self, turn: int) -> None:
+        """It was not, and that was the upstream's fault."""
+        if turn != self._turn:
+            return
+        self._failed += 1
+        if self._failed >= self.failures:
+            self._turn += 1
+            self._open_until = trio.current_time() + self.seconds
+            self._tried_until = -math.inf

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from trioproxy.upstream.request import HeaderPairs
+from trioproxy.upstream.request import HeaderPairs, tells_of_call
 from trioproxy.wire import CREDENTIALS
 
 HOP_BY_HOP = frozenset(
@@ -58,10 +58,6 @@ NOT_REQUESTED = frozenset(
 NOT_ANSWERED = frozenset({b"content-length", b"set-cookie", b"date", b"server"})
 """Set anew by our server, or meant for one client while the answer may go to many."""
 
-CALL_HEADERS = frozenset({b"x-request-id", b"request-id"})
-CALL_PREFIXES = (b"x-ratelimit-", b"anthropic-", b"openai-", b"x-litellm-")
-"""What engines and gateways tell of a call beside its answer."""
-
 FORWARDED_PREFIX = b"x-forwarded-"
 """The older form of ``Forwarded`` (RFC 7239)."""
 
@@ -82,9 +78,10 @@ def request_headers(
     of the same names."""
     headers, added = list(headers), added or []
     dropped = NOT_REQUESTED | OWN_HEADERS | TRACE_HEADERS
-    if key is not None or not forward_credentials:
+    names = {name for name, _ in added}
+    if key is not None or not forward_credentials or names & CREDENTIALS:
         dropped |= CREDENTIALS
-    dropped |= {name for name, _ in added}
+    dropped |= names
     kept = [
         pair
         for pair in _end_to_end(headers)
@@ -130,13 +127,8 @@ def answer_headers(headers: Iterable[tuple[bytes, bytes]]) -> HeaderPairs:
 
 
 def passed_back(headers: Iterable[tuple[bytes, bytes]]) -> HeaderPairs:
-    """Of an upstream's answer, what tells of the call where the answer's own form is another: by
-    which id it is known there, and what is left of the limits."""
-    return [
-        pair
-        for pair in answer_headers(headers)
-        if pair[0] in CALL_HEADERS or pair[0].startswith(CALL_PREFIXES)
-    ]
+    """Of an upstream's answer, what tells of the call where the answer's own form is another."""
+    return [pair for pair in answer_headers(headers) if tells_of_call(pair[0])]
 
 
 def _end_to_end(headers: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:

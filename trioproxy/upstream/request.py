@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 HeaderPairs = list[tuple[bytes, bytes]]
 """Headers in order, names in lower case."""
+
+
+CALL_HEADERS = frozenset({b"x-request-id", b"request-id"})
+CALL_PREFIXES = (b"x-ratelimit-", b"anthropic-", b"openai-", b"x-litellm-")
+
+
+def tells_of_call(name: bytes) -> bool:
+    """Whether engines and gateways tell of the call in this header, rather than of its answer: the
+    id by which it is known there, what is left of the limits."""
+    return name in CALL_HEADERS or name.startswith(CALL_PREFIXES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +51,11 @@ class Head:
     headers: HeaderPairs
     connected_at: float | None = field(default=None, compare=False)
     upstream: str = field(default="", compare=False)
+
+    def without_call(self) -> Head:
+        """The same for who had no part in the call: of what answers it, not of how it went."""
+        headers = [pair for pair in self.headers if not tells_of_call(pair[0])]
+        return replace(self, headers=headers, connected_at=None)
 
     @property
     def media_type(self) -> str:

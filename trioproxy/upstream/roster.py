@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+import httpx
 import trio
 
-from trioproxy.config import RouteEntry, Settings, TargetEntry, UpstreamEntry
+from trioproxy.config import ConfigError, RouteEntry, Settings, TargetEntry, UpstreamEntry
 from trioproxy.upstream.breaker import Breaker
 from trioproxy.upstream.errors import UnknownModel
-from trioproxy.upstream.health import any_lives, watch_health
+from trioproxy.upstream.health import watch_health
+from trioproxy.upstream.places import Places
 from trioproxy.upstream.route import Member, Route, Target
 from trioproxy.upstream.standing import Standing
+from trioproxy.upstream.survey import any_lives
 from trioproxy.upstream.upstream import Timeouts, Upstream
 
 SINGLE = "upstream"
@@ -45,6 +48,35 @@ class _Recipe:
     trust_env: bool
     idle_seconds: float
 
+    def make(self, places: Places, standing: Standing) -> Member:
+        """Raises :class:`~trioproxy.config.ConfigError`."""
+        entry = self.entry
+        try:
+            upstream = Upstream(
+                entry.url,
+                name=entry.name,
+                key=entry.key,
+                headers=entry.headers,
+                forward_credentials=self.forward_credentials,
+                timeouts=self.timeouts,
+                max_event_bytes=self.max_event_bytes,
+                trust_env=self.trust_env,
+                places=places,
+                idle_seconds=self.idle_seconds,
+            )
+        except (httpx.InvalidURL, OSError) as error:  # the latter of certificates
+            raise ConfigError(f"{entry.url} cannot be called: {error}") from None
+        return Member(upstream, standing)
+
+    def put_in_force(self, member: Member) -> None:
+        """Bound what outlives the member."""
+        places, breaker, entry = member.upstream.places, member.standing.breaker, self.entry
+        places.max_calls = math.inf if entry.max_calls is None else entry.max_calls
+        places.max_waiting = entry.max_queue
+        breaker.failures, breaker.seconds = entry.breaker_failures, entry.breaker_seconds
+        if entry.health is None:
+            member.standing.is_up = True  # nobody would find out
+
 
 @dataclass(frozen=True, slots=True)
 class _Attended:
@@ -62,7 +94,7 @@ class Roster:
         self._nursery = nursery
         self._upstream_url = upstream_url
         self._attended: dict[str, _Attended] = {}
-        self._former: list[Upstream] = []
+        self._former: list[Places] = []
         self._routes: Sequence[Route] = ()
 
     @property
@@ -71,9 +103,9 @@ class Roster:
 
     @property
     def open_calls(self) -> int:
-        """The calls that hold, or are getting, a connection, those of former members included."""
-        upstreams = [*self._former, *(member.upstream for member in self.members)]
-        return sum(upstream.open_calls for upstream in upstreams)
+        """The calls that are made, or wait for their turn, those of former members included."""
+        places = {member.upstream.places for member in self.members}.union(self._former)
+        return sum(each.taken for each in places)
 
     async def is_ready(self) -> bool:
         """Whether there is one that may be called, and that lives. If cancelled, nothing has
@@ -95,32 +127,34 @@ class Roster:
 
     def configure(self, settings: Settings) -> None:
         """Be as the settings say, from the next call on. One of which they say what they said
-        before stays as it is, and calls that are under way end as they would have."""
+        before stays as it is; one that is at the same URL keeps its places and its standing. Calls
+        that are under way end as they would have.
+
+        Raises :class:`~trioproxy.config.ConfigError`, with nothing changed, for what cannot be
+        called.
+        """
         entries, routes = _tables(settings, self._upstream_url)
-        before, self._attended = self._attended, {}
-        for entry in entries:
-            recipe = _recipe(entry, settings)
-            attended = before.get(entry.name)
-            if attended is None or attended.made_of != recipe:
-                attended = _Attended(_make(recipe), recipe)
-                self._nursery.start_soon(_attend, attended, name=f"upstream {entry.name}")
-            self._attended[entry.name] = attended
-        self._former = [upstream for upstream in self._former if upstream.open_calls]
-        for name, attended in before.items():
-            if self._attended.get(name) is not attended:
-                attended.scope.cancel(reason="no longer configured")
-                self._former.append(attended.member.upstream)
-        self._routes = [
-            Route(
-                route.model,
-                [
-                    Target(self._attended[to.upstream].member, to.weight, to.model)
-                    for to in route.to
-                ],
-                route.retries,
-            )
-            for route in routes
-        ]
+        attended = {entry.name: self._attended_for(entry, settings) for entry in entries}
+        before, self._attended = self._attended, attended
+        for name, one in attended.items():
+            if before.get(name) is not one:
+                one.made_of.put_in_force(one.member)
+                self._nursery.start_soon(_attend, one, name=f"upstream {name}")
+        self._former = [places for places in self._former if places.taken]
+        for name, one in before.items():
+            if attended.get(name) is not one:
+                one.scope.cancel(reason="no longer configured")
+                self._former.append(one.member.upstream.places)
+        self._routes = [_route(route, attended) for route in routes]
+
+    def _attended_for(self, entry: UpstreamEntry, settings: Settings) -> _Attended:
+        before, recipe = self._attended.get(entry.name), _recipe(entry, settings)
+        if before is None or before.made_of.entry.url != entry.url:
+            return _Attended(recipe.make(Places(), Standing(Breaker())), recipe)
+        if before.made_of == recipe:
+            return before
+        member = before.member
+        return _Attended(recipe.make(member.upstream.places, member.standing), recipe)
 
     def route_for(self, model: str | None) -> Route:
         """The first route that is for the model, None being one without a name. Raises
@@ -153,6 +187,7 @@ def _tables(
             name=SINGLE,
             url=url,
             key=settings.upstream_key,
+            forward_credentials=True,
             breaker_failures=sys.maxsize,
         )
         return [single], [RouteEntry(model="*", to=(TargetEntry(upstream=SINGLE),), retries=0)]
@@ -170,30 +205,16 @@ def _recipe(entry: UpstreamEntry, settings: Settings) -> _Recipe:
         entry,
         timeouts,
         # Where there are tenants, their keys are for this proxy only.
-        settings.gateway.is_open,
+        settings.gateway.is_open and entry.forward_credentials,
         settings.max_event,
         settings.trust_env,
         settings.upstream_keep_alive,
     )
 
 
-def _make(recipe: _Recipe) -> Member:
-    entry = recipe.entry
-    upstream = Upstream(
-        entry.url,
-        name=entry.name,
-        key=entry.key,
-        headers=entry.headers,
-        forward_credentials=recipe.forward_credentials,
-        timeouts=recipe.timeouts,
-        max_event_bytes=recipe.max_event_bytes,
-        trust_env=recipe.trust_env,
-        max_connections=math.inf if entry.max_calls is None else entry.max_calls,
-        max_waiting=entry.max_queue,
-        idle_seconds=recipe.idle_seconds,
-    )
-    breaker = Breaker(entry.breaker_failures, entry.breaker_seconds)
-    return Member(upstream, Standing(breaker))
+def _route(entry: RouteEntry, attended: Mapping[str, _Attended]) -> Route:
+    targets = [Target(attended[to.upstream].member, to.weight, to.model) for to in entry.to]
+    return Route(entry.model, targets, entry.retries)
 
 
 async def _attend(attended: _Attended) -> None:

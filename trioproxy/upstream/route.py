@@ -56,6 +56,14 @@ class Route:
         """Whether it is for this model. A ``*`` stands for anything, a ``?`` for one character."""
         return fnmatchcase(model, self.pattern)
 
+    def without_names(self) -> Route:
+        """The same, where no target has another name for a model."""
+        return replace(self, targets=[replace(target, model=None) for target in self.targets])
+
+    def without(self, target: Target) -> Route:
+        """The same without this one."""
+        return replace(self, targets=[each for each in self.targets if each != target])
+
     def order(self) -> list[Target]:
         """Those that may be called now, in the order in which they are to be: by chance, each first
         as often as its weight has it; behind them those without any weight, as they were given.

@@ -19,19 +19,19 @@ from trioproxy.upstream.call import Answer
 from trioproxy.upstream.errors import (
     UpstreamBusy,
     UpstreamRefused,
+    UpstreamSilent,
     UpstreamUnavailable,
     UpstreamUnreachable,
 )
 from trioproxy.upstream.request import UpstreamRequest
 from trioproxy.upstream.roster import Roster
 from trioproxy.upstream.route import Route, Target
-from trioproxy.upstream.upstream import Upstream
+from trioproxy.upstream.upstream import Upstream, read_refusal
 from trioproxy.wire import Dialect, Tally
 
 T = TypeVar("T")
-Enter = Callable[[AsyncExitStack, Upstream, UpstreamRequest, bool], Awaitable[T]]
-"""Makes a call that the stack will end, and waits until it has succeeded. Told whether it is the
-last one that is made."""
+Enter = Callable[[AsyncExitStack, Upstream, UpstreamRequest], Awaitable[T]]
+"""Makes a call that the stack will end, and waits until it has succeeded."""
 
 SHORTEST, LONGEST = 0.25, 4.0
 """Seconds: the longest pause when all have been asked for the first time, and the longest of
@@ -58,7 +58,7 @@ class Router:
         route = self._roster.route_for(model)
 
         async def enter(
-            stack: AsyncExitStack, upstream: Upstream, request: UpstreamRequest, is_last: bool
+            stack: AsyncExitStack, upstream: Upstream, request: UpstreamRequest
         ) -> Feed:
             feed = await stack.enter_async_context(upstream.stream(request, dialect, tally))
             if route.retries:
@@ -73,7 +73,7 @@ class Router:
         """A source: see :meth:`Upstream.whole`."""
 
         async def enter(
-            stack: AsyncExitStack, upstream: Upstream, request: UpstreamRequest, is_last: bool
+            stack: AsyncExitStack, upstream: Upstream, request: UpstreamRequest
         ) -> Feed:
             return await stack.enter_async_context(upstream.whole(request))
 
@@ -84,19 +84,22 @@ class Router:
     ) -> AbstractAsyncContextManager[Answer]:
         """The call as it is: see :meth:`Upstream.forward`. One that might do a thing twice is made
         again only if it was not done."""
+        route = self._roster.default_route_for(model)
 
         async def enter(
-            stack: AsyncExitStack, upstream: Upstream, request: UpstreamRequest, is_last: bool
+            stack: AsyncExitStack, upstream: Upstream, request: UpstreamRequest
         ) -> Answer:
             answer = await stack.enter_async_context(upstream.forward(request))
-            refusal = UpstreamRefused(answer.head.status, answer.head.headers, b"")
-            if not is_last and may_follow(refusal):
-                raise refusal
+            head = answer.head
+            if route.retries and (head.status in {408, 429} or head.status >= 500):
+                raise UpstreamRefused(head.status, head.headers, await read_refusal(answer))
             return answer
 
         is_safe = request.method in {"GET", "HEAD", "OPTIONS"}  # RFC 9110, section 9.2.1
         may_follow = is_retryable if is_safe else was_not_done
-        return _answered(self._roster.default_route_for(model), request, enter, may_follow)
+        if model is None:
+            route = route.without_names()  # there is none to change
+        return _answered(route, request, enter, may_follow)
 
 
 def is_retryable(error: SourceFailed) -> bool:
@@ -145,11 +148,13 @@ async def _try(
             with standing.judged():
                 async with AsyncExitStack() as attempt:
                     sent = target.rewrite(request)
-                    result = await enter(attempt, target.member.upstream, sent, not left)
+                    result = await enter(attempt, target.member.upstream, sent)
                     stack.push_async_exit(attempt.pop_all())
             return result
         except SourceFailed as error:
-            if not left or not may_follow(error):
+            if isinstance(error, UpstreamSilent):  # it has had all the time there is
+                route = route.without(target)
+            if not left or not route.targets or not may_follow(error):
                 raise
             standing.passed_on += 1
             failure = error

@@ -31,22 +31,28 @@ class Standing:
     def judged(self) -> Generator[None]:
         """For the length of the block a call is made, up to its first event: how that ends is
         noted. If cancelled, nothing is."""
-        with self.breaker.trial():
-            try:
-                yield
-            except SourceFailed as error:
-                self.results[error.reason] += 1
-                if is_fault(error):
-                    self.breaker.failed()
-                elif isinstance(error, UpstreamRefused):
-                    self.breaker.succeeded()  # it is well enough to refuse
-                raise
-            self.results["answered"] += 1
-            self.breaker.succeeded()
+        turn = self.breaker.begin()
+        try:
+            yield
+        except SourceFailed as error:
+            self.results[error.reason] += 1
+            if isinstance(error, UpstreamBusy):
+                self.breaker.abandon(turn)  # it was not called
+            elif is_fault(error):
+                self.breaker.fail(turn)
+            else:
+                self.breaker.succeed(turn)  # it is well enough to refuse
+            raise
+        except BaseException:
+            self.breaker.abandon(turn)
+            raise
+        self.results["answered"] += 1
+        self.breaker.succeed(turn)
 
 
 def is_fault(error: SourceFailed) -> bool:
-    """Whether it tells that the upstream is not well, rather than busy or asked in vain."""
+    """Whether it tells that the upstream is not well. That something in the request was too much
+    for it (500) does not: else whoever sends such a request would shut it for all."""
     if isinstance(error, UpstreamRefused):
-        return error.status >= 500
-    return not isinstance(error, UpstreamBusy)
+        return error.status > 500
+    return True

@@ -1,7 +1,9 @@
-"""The same question to several upstreams at once."""
+"""Questions about upstreams, rather than calls of them: they take no call's place, and tell nothing
+of how calls fare."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 
 import trio
@@ -10,33 +12,68 @@ from trioproxy.fanout import SourceFailed
 from trioproxy.upstream.request import UpstreamRequest
 from trioproxy.upstream.upstream import Upstream
 
+logger = logging.getLogger(__name__)
+
+HEALTH = "/health"
+"""What llama.cpp and vLLM tell of themselves; others answer that there is no such thing, and live
+too."""
+
+NO_ANSWER = 503
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
+
+
+async def status_of(upstream: Upstream, path: str, *, seconds: float) -> int:
+    """The status that is answered; that of a server that cannot serve where none is in time."""
+    return (await _ask(upstream, UpstreamRequest("GET", path.encode(), [], b""), seconds))[0]
+
+
+async def any_lives(upstreams: Iterable[Upstream]) -> bool:
+    """Whether one of them says something, in the time that it has to be connected to, and not that
+    it cannot serve. All are asked at once; if cancelled, no longer."""
+    lives = False
+
+    async def ask(upstream: Upstream) -> None:
+        nonlocal lives
+        if await status_of(upstream, HEALTH, seconds=upstream.timeouts.connect) < 500:
+            lives = True
+            nursery.cancel_scope.cancel(reason="one is enough")
+
+    async with trio.open_nursery() as nursery:
+        for upstream in upstreams:
+            nursery.start_soon(ask, upstream)
+    return lives
 
 
 async def ask_all(
     upstreams: Iterable[Upstream], request: UpstreamRequest, *, seconds: float
 ) -> dict[Upstream, bytes]:
-    """The bodies of those that answered with success, and whole, within so many seconds.
-
-    If cancelled, every call has been closed.
-    """
+    """The bodies of those that answer with success, and whole, within so many seconds. All are
+    asked at once; if cancelled, no longer."""
     answers: dict[Upstream, bytes] = {}
 
     async def ask(upstream: Upstream) -> None:
-        body = bytearray()
+        status, body = await _ask(upstream, request, seconds)
+        if status == 200:
+            answers[upstream] = body
+
+    async with trio.open_nursery() as nursery:
+        for upstream in upstreams:
+            nursery.start_soon(ask, upstream)
+    return answers
+
+
+async def _ask(upstream: Upstream, request: UpstreamRequest, seconds: float) -> tuple[int, bytes]:
+    body = bytearray()
+    with trio.move_on_after(seconds):
         try:
-            async with upstream.forward(request) as answer:
-                async for chunk in answer:
+            async with upstream.ask(request) as answer:
+                async for chunk in answer:  # to its end, so that the connection can be used again
                     body += chunk
                     if len(body) > MAX_ANSWER_BYTES:
-                        return
+                        return NO_ANSWER, b""
+                return answer.head.status, bytes(body)
         except SourceFailed:
-            return
-        if answer.head.status == 200:
-            answers[upstream] = bytes(body)
-
-    with trio.move_on_after(seconds):
-        async with trio.open_nursery() as nursery:
-            for upstream in upstreams:
-                nursery.start_soon(ask, upstream)
-    return answers
+            pass
+        except Exception:  # in what is beside all calls: it must end none
+            logger.exception("%s could not be asked", upstream.name)
+    return NO_ANSWER, b""

@@ -21,13 +21,13 @@ from trioproxy.fanout import Feed
 from trioproxy.upstream.call import Answer, open_call
 from trioproxy.upstream.errors import (
     UpstreamBroken,
-    UpstreamBusy,
     UpstreamNotStreaming,
     UpstreamRefused,
     UpstreamSilent,
 )
 from trioproxy.upstream.feed import EventFeed, WholeFeed
 from trioproxy.upstream.headers import request_headers
+from trioproxy.upstream.places import Places
 from trioproxy.upstream.proxied import environment_names_proxy, open_proxied_call
 from trioproxy.upstream.request import UpstreamRequest
 from trioproxy.upstream.transport import IDLE_SECONDS, TrioTransport
@@ -50,9 +50,7 @@ class Timeouts:
 
 
 class Upstream:
-    """One engine's endpoint. ``open_calls`` counts the calls that hold, or are getting, a
-    connection; no more than ``max_connections`` are open at a time, and up to ``max_waiting`` wait
-    for one.
+    """One engine's endpoint. Each call has one of its ``places``, and waits for one first.
 
     ``key`` is sent in place of the client's credentials, which go on without one only where
     ``forward_credentials`` says so; ``headers`` in place of the client's of the same names.
@@ -70,15 +68,13 @@ class Upstream:
         max_event_bytes: int = 1024 * 1024,
         trust_env: bool = False,
         ssl_context: ssl.SSLContext | None = None,
-        max_connections: float = math.inf,
-        max_waiting: float = math.inf,
+        places: Places | None = None,
         idle_seconds: float = IDLE_SECONDS,
     ) -> None:
         self.timeouts = timeouts or Timeouts()
         self.max_event_bytes = max_event_bytes
         self.name = name
-        self.open_calls = 0
-        self._max_calls = max_connections + max_waiting
+        self.places = places or Places()
         self._key = key
         self._headers = [
             (key.lower().encode(), value.encode()) for key, value in (headers or {}).items()
@@ -88,9 +84,12 @@ class Upstream:
         self._base_url = httpx.URL(url)
         # One context for all calls: loading the certificate store costs more than a call does.
         self._ssl_context = ssl_context or _ssl_context_for(self._base_url, trust_env)
-        self._transport = TrioTransport(
-            self._ssl_context, max_connections=max_connections, idle_seconds=idle_seconds
-        )
+        self._transport = TrioTransport(self._ssl_context, idle_seconds=idle_seconds)
+
+    @property
+    def open_calls(self) -> int:
+        """The calls that are made, or wait for a place."""
+        return self.places.taken
 
     def keep_alive(self) -> AbstractAsyncContextManager[None]:
         """For the length of the block, a connection whose answer was read to its end is kept for
@@ -108,54 +107,60 @@ class Upstream:
         Entering raises :class:`UpstreamRefused` with the upstream's own answer where that is an
         error, or one of the other errors of this package.
         """
-        first_deadline = trio.current_time() + self.timeouts.first_token
-        async with self._open(request, first_deadline) as answer:
-            expected = dialect.framing.media_type
-            if answer.head.media_type != expected:
-                raise UpstreamNotStreaming(
-                    f"the upstream answered a streaming call with "
-                    f"{answer.head.media_type or 'an untyped body'} instead of {expected}"
-                )
-            with _patience(first_deadline, "the upstream sent no event for too long") as patience:
-                yield EventFeed(
-                    answer,
-                    dialect,
-                    tally,
-                    patience=patience,
-                    inter_token_timeout=self.timeouts.inter_token,
-                    max_event_bytes=self.max_event_bytes,
-                )
+        async with self._place():
+            first_deadline = trio.current_time() + self.timeouts.first_token
+            async with self._open(request, first_deadline) as answer:
+                expected = dialect.framing.media_type
+                if answer.head.media_type != expected:
+                    raise UpstreamNotStreaming(
+                        f"the upstream answered a streaming call with "
+                        f"{answer.head.media_type or 'an untyped body'} instead of {expected}"
+                    )
+                silence = "the upstream sent no event for too long"
+                with _patience(first_deadline, silence) as patience:
+                    yield EventFeed(
+                        answer,
+                        dialect,
+                        tally,
+                        patience=patience,
+                        inter_token_timeout=self.timeouts.inter_token,
+                        max_event_bytes=self.max_event_bytes,
+                    )
 
     @asynccontextmanager
     async def whole(self, request: UpstreamRequest) -> AsyncGenerator[Feed]:
         """A source: the call whose answer is one body. It has ``first_token`` seconds in all."""
-        deadline = trio.current_time() + self.timeouts.first_token
-        async with self._open(request, deadline) as answer:
-            with _patience(deadline, "the upstream did not finish its answer in time"):
-                yield WholeFeed(answer)
+        async with self._place():
+            deadline = trio.current_time() + self.timeouts.first_token
+            async with self._open(request, deadline) as answer:
+                with _patience(deadline, "the upstream did not finish its answer in time"):
+                    yield WholeFeed(answer)
 
     @asynccontextmanager
     async def forward(self, request: UpstreamRequest) -> AsyncGenerator[Answer]:
         """The call as it is, whatever its status: for what is passed through and never shared."""
-        async with self._call(request, trio.current_time() + self.timeouts.first_token) as answer:
+        async with self._place(), self.ask(request) as answer:
             yield answer
+
+    def ask(self, request: UpstreamRequest) -> AbstractAsyncContextManager[Answer]:
+        """The same for a question of the proxy's own: it takes no call's place."""
+        return self._call(request, trio.current_time() + self.timeouts.first_token)
+
+    def _place(self) -> AbstractAsyncContextManager[None]:
+        return self.places.place(self.timeouts.first_token)
 
     @asynccontextmanager
     async def _open(self, request: UpstreamRequest, deadline: float) -> AsyncGenerator[Answer]:
         async with self._call(request, deadline) as answer:
             if not 200 <= answer.head.status < 300:
                 raise UpstreamRefused(
-                    answer.head.status, answer.head.headers, await _refusal_body(answer, deadline)
+                    answer.head.status, answer.head.headers, await read_refusal(answer, deadline)
                 )
             yield answer
 
     @asynccontextmanager
     async def _call(self, request: UpstreamRequest, deadline: float) -> AsyncGenerator[Answer]:
-        if self.open_calls >= self._max_calls:
-            raise UpstreamBusy(f"{self.open_calls} calls run or wait already")
         async with AsyncExitStack() as stack:
-            self.open_calls += 1
-            stack.callback(self._count_closed)
             try:
                 with trio.fail_at(deadline):
                     answer = await stack.enter_async_context(self._open_call(request))
@@ -179,9 +184,6 @@ class Upstream:
             )
         return open_call(self._transport, self._base_url, request, connect_timeout=patience)
 
-    def _count_closed(self) -> None:
-        self.open_calls -= 1
-
 
 @contextmanager
 def _patience(deadline: float, complaint: str) -> Generator[trio.CancelScope]:
@@ -199,7 +201,7 @@ def _ssl_context_for(base_url: httpx.URL, trust_env: bool) -> ssl.SSLContext:
     return httpx.create_ssl_context(trust_env=trust_env)
 
 
-async def _refusal_body(answer: Answer, deadline: float) -> bytes:
+async def read_refusal(answer: Answer, deadline: float = math.inf) -> bytes:
     """What comes of a refusal's body, soon: the status is what counts, and must not wait for it."""
     body = bytearray()
     soon = min(deadline, trio.current_time() + REFUSAL_SECONDS)

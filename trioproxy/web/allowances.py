@@ -20,8 +20,8 @@ from trioproxy.wire import ANTHROPIC_MESSAGES, error_dialect_for
 
 
 class Allowances:
-    """Marks the answers to tenants who have a limit. What the engine says of its own limits then
-    goes no further: it means the proxy."""
+    """Marks the answers to tenants who have a limit on requests. What the engine says of its own
+    goes no further then: it means the proxy."""
 
     def __init__(self, rates: Rates) -> None:
         self._rates = rates

@@ -9,7 +9,6 @@ from quart_trio import QuartTrio
 from quart_trio.wrappers import TrioResponse as Response
 
 from trioproxy.config import Settings
-from trioproxy.gateway import Tenants
 from trioproxy.upstream import Router
 from trioproxy.web.admission import Admission
 from trioproxy.web.allowances import Allowances
@@ -69,7 +68,7 @@ def create_app(settings: Settings, holdings: Holdings) -> ProxyApp:
     app.before_websocket(hosts.check)
     cors = Cors(settings.allowed_origins)
     app.before_request(cors.answer_preflight)
-    door = Door(Tenants(settings.gateway), cors)
+    door = Door(holdings.tenants, cors)
     app.before_request(door.admit)
     app.before_websocket(door.admit_websocket)
     app.after_request(cors.mark)
@@ -90,7 +89,7 @@ def create_app(settings: Settings, holdings: Holdings) -> ProxyApp:
     app.url_map.converters["forwarded"] = ForwardedPath
     app.add_url_rule("/<forwarded:path>", "forward", forward.answer, methods=METHODS)
 
-    models = Models(roster, forward)
+    models = Models(roster, forward, admission)
     for path, answer in (("/v1/models", models.list), ("/v1/models/<path:model>", models.show)):
         # Whatever else is asked of them is forwarded, OPTIONS too.
         app.add_url_rule(path, path, answer, methods=["GET"], provide_automatic_options=False)
@@ -112,7 +111,7 @@ def create_app(settings: Settings, holdings: Holdings) -> ProxyApp:
     app.add_url_rule(f"{one}/timing", "timing", generations.timing, methods=["GET"])
     app.add_url_rule(f"{one}/events", "events", generations.events, methods=["GET"])
 
-    sockets = Sockets(settings, hub, calls, cors, refusals)
+    sockets = Sockets(settings, holdings, calls, cors, refusals)
     app.add_websocket("/v1/ws", "socket", sockets.many)
     app.add_websocket(f"{one}/ws", "socket_of_one", sockets.one)
 

@@ -72,12 +72,14 @@ class Cursor:
 class Asking:
     """How a request wants its generation.
 
-    ``key`` is None where it must never be shared, ``is_named`` where the client chose it itself;
-    ``shares`` says that one that runs already may answer it, ``may_replay`` that an answer that was
-    kept may, and ``may_keep`` that its own may be kept.
+    ``model`` is the one that it names, in full. ``key`` is None where it must never be shared,
+    ``is_named`` where the client chose it itself; ``shares`` says that one that runs already may
+    answer it, ``may_replay`` that an answer that was kept may, and ``may_keep`` that its own may be
+    kept.
     """
 
     tenant: str
+    model: str | None
     key: Hashable | None
     is_named: bool
     mode: Mode
@@ -131,11 +133,12 @@ def read_asking(
     """
     if mode is not None and mode not in MODES:
         raise BadRequest(f"the mode must be one of {', '.join(MODES)}, not {mode!r}", "mode")
+    model = read_call(body).model
     fingerprint = _fingerprint(caller, path, body, streamed)
     origin = Origin(
         path,
         dialect,
-        (read_call(body).model or "")[:MAX_MODEL_LENGTH] or None,
+        model and model[:MAX_MODEL_LENGTH],
         streamed,
         fingerprint,
         Tally(dialect),
@@ -153,6 +156,7 @@ def read_asking(
         mode = "replay"  # an answer is worth something only if it is read from its start
     return Asking(
         tenant=caller.tenant,
+        model=model,
         key=key,
         is_named=own_key is not None,
         mode=mode,

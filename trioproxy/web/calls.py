@@ -17,7 +17,7 @@ from trioproxy.fanout import (
     UnknownGeneration,
 )
 from trioproxy.gateway import Answers
-from trioproxy.upstream import Router, UpstreamRequest
+from trioproxy.upstream import Head, Router, UpstreamRequest
 from trioproxy.web.admission import Admission
 from trioproxy.web.asking import Asking, Cursor, Origin
 from trioproxy.web.caller import Caller
@@ -50,12 +50,14 @@ class Calls:
         self, caller: Caller, asking: Asking, body: bytes
     ) -> AbstractContextManager[Subscriber]:
         """Join the running twin or start a generation. Raises what :meth:`Hub.join` raises, what
-        :class:`Admission` does, and :class:`Mismatch` and :class:`ExpiredGeneration` where a
-        client's own key is in use for what it cannot have."""
+        :class:`Admission` does, :class:`~trioproxy.upstream.UnknownModel`, and :class:`Mismatch`
+        and :class:`ExpiredGeneration` where a client's own key is in use for what it cannot
+        have."""
         streamed = asking.origin.streamed
+        key = self._admit(asking, body)
         origin, source = self._answer(caller, asking, body)
         return self._hub.join(
-            self._admit(asking, body),
+            key,
             source,
             mode=asking.mode,
             linger=asking.linger,
@@ -69,9 +71,10 @@ class Calls:
     def start(self, caller: Caller, asking: Asking, body: bytes) -> Generation:
         """Find the running twin or start a generation, for a reader who comes later. Raises as
         :meth:`join` does."""
+        key = self._admit(asking, body)
         origin, source = self._answer(caller, asking, body)
         return self._hub.start(
-            self._admit(asking, body),
+            key,
             source,
             mode=asking.mode,
             linger=asking.linger,
@@ -137,14 +140,17 @@ class Calls:
         same = (asking.tenant, origin.fingerprint)
         kept = self._answers.find(same) if asking.may_replay else None
         if kept is not None:
+            if isinstance(kept.head, Head):  # what it told of its call is told no more
+                kept = replace(kept, head=kept.head.without_call())
             pace = self._settings.cache_replay_rate
             replay = self._answers.replay(kept, origin.tally, pace)
             return replace(origin, is_replay=True), replay
-        source = self._source(caller, origin, body)
+        source = self._source(caller, asking, body)
         return origin, self._answers.keeping(same, source) if asking.may_keep else source
 
-    def _source(self, caller: Caller, origin: Origin, body: bytes) -> Source:
+    def _source(self, caller: Caller, asking: Asking, body: bytes) -> Source:
         """The upstream call that is asked for. Not made before the core enters it."""
+        origin = asking.origin
         call = UpstreamRequest(
             "POST",
             origin.path.encode() + (b"?" + caller.query if caller.query else b""),
@@ -153,8 +159,8 @@ class Calls:
             origin.trace_context,
         )
         if not origin.streamed:
-            return self._router.whole(origin.model, call)
-        return self._router.stream(origin.model, call, origin.dialect, origin.tally)
+            return self._router.whole(asking.model, call)
+        return self._router.stream(asking.model, call, origin.dialect, origin.tally)
 
     def _admit(self, asking: Asking, body: bytes) -> Hashable | None:
         """The key to join or start under, for one that may. Whoever joins what runs is no load."""

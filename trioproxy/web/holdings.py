@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from trioproxy.config import Settings
 from trioproxy.fanout import Hub, Limits, open_hub
-from trioproxy.gateway import Answers, Quotas, Rates
+from trioproxy.gateway import Answers, Quotas, Rates, Tenants
 from trioproxy.telemetry import Gauges, Metrics, Telemetry, UpstreamFigures
 from trioproxy.upstream import Member, Roster, open_roster
 from trioproxy.web.board import LIMITS as BOARD_LIMITS
@@ -26,6 +26,7 @@ class Holdings:
     roster: Roster
     is_upstream_ready: Readiness
     answers: Answers
+    tenants: Tenants
     quotas: Quotas
     rates: Rates
     metronome: Metronome
@@ -35,10 +36,11 @@ class Holdings:
 
     def configure(self, settings: Settings) -> None:
         """Let these settings hold for what begins from now on. What runs goes on as it began, and
-        each count goes on."""
-        self.hub.configure(_limits(settings))
+        each count goes on. Raises :class:`~trioproxy.config.ConfigError`, with nothing changed."""
         self.roster.configure(settings)
+        self.hub.configure(_limits(settings))
         self.answers.configure(settings.cache_ttl, settings.cache_size)
+        self.tenants.configure(settings.gateway)
         self.quotas.configure(settings)
 
 
@@ -74,6 +76,7 @@ async def open_holdings(
             roster,
             Readiness(roster.is_ready),
             answers,
+            Tenants(settings.gateway),
             quotas,
             Rates(quotas.rate_of),
             metronome,

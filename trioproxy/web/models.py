@@ -17,6 +17,7 @@ from trioproxy.upstream import (
     ask_all,
     trace_context,
 )
+from trioproxy.web.admission import Admission
 from trioproxy.web.connection import ProxyRequest, current_request
 from trioproxy.web.forwarding import Forward
 from trioproxy.wire import Model, models_body, read_models, unlisted_model
@@ -31,9 +32,10 @@ class Models:
     """``/v1/models`` and ``/v1/models/{model}``. With one upstream that gets what comes, both are
     its own."""
 
-    def __init__(self, roster: Roster, forward: Forward) -> None:
+    def __init__(self, roster: Roster, forward: Forward, admission: Admission) -> None:
         self._roster = roster
         self._forward = forward
+        self._admission = admission
 
     async def list(self) -> Response:
         if self._roster.is_single:
@@ -51,6 +53,8 @@ class Models:
         return Response(msgspec.json.encode(found), content_type="application/json")
 
     async def _collect(self, request: ProxyRequest) -> dict[str, Model]:
+        self._admission.check_load()
+        self._admission.count(request.caller.tenant)
         members = self._roster.members
         question = UpstreamRequest(
             "GET",

@@ -18,8 +18,8 @@ import trio
 from quart.wrappers import Websocket
 
 from trioproxy.config import Settings
-from trioproxy.fanout import Event, FanoutError, Hub, Mode, Subscriber, UnknownGeneration
-from trioproxy.gateway import Rate, RateLimited, TokenBucket
+from trioproxy.fanout import Event, FanoutError, Mode, Subscriber, UnknownGeneration
+from trioproxy.gateway import Rate, RateLimited, TokenBucket, Unauthorized
 from trioproxy.upstream import UnknownModel
 from trioproxy.web import messages
 from trioproxy.web.admission import Overloaded, PromptTooLarge
@@ -35,12 +35,13 @@ from trioproxy.web.farewells import (
     code_of_refusal,
     last_words,
 )
+from trioproxy.web.holdings import Holdings
 from trioproxy.web.lane import in_a_frame, lane_of
 from trioproxy.web.refusals import Refusals
 from trioproxy.wire import BadRequest
 
 REFUSALS = (
-    *(BadRequest, UnknownModel, Mismatch, FanoutError),
+    *(BadRequest, Unauthorized, UnknownModel, Mismatch, FanoutError),
     *(RateLimited, Overloaded, PromptTooLarge),
 )
 """What was asked for cannot be had; the session goes on."""
@@ -91,7 +92,7 @@ class Session:
         websocket: Websocket,
         caller: Caller,
         settings: Settings,
-        hub: Hub,
+        holdings: Holdings,
         calls: Calls,
         refusals: Refusals,
     ) -> None:
@@ -101,7 +102,8 @@ class Session:
         self._websocket = websocket
         self._caller = caller
         self._settings = settings
-        self._hub = hub
+        self._hub = holdings.hub
+        self._tenants = holdings.tenants
         self._calls = calls
         self._refusals = refusals
         self._subscriptions: dict[str, Subscription] = {}
@@ -248,6 +250,7 @@ class Session:
                 return None
 
     def _generate(self, command: messages.Generate) -> tuple[Subscription, messages.CacheStatus]:
+        self._tenants.identify(self._caller.headers)  # the key may have been revoked meanwhile
         dialect = asked_dialect(command.path)
         body = body_to_stream(bytes(command.body), dialect)
         linger = self._settings.linger if command.linger is None else check_linger(command.linger)

@@ -10,10 +10,10 @@ from quart_trio.asgi import TrioASGIWebsocketConnection
 from quart_trio.wrappers import TrioWebsocket
 
 from trioproxy.config import Settings
-from trioproxy.fanout import Hub
 from trioproxy.web.caller import NOBODY, Caller
 from trioproxy.web.calls import Calls
 from trioproxy.web.cors import Cors
+from trioproxy.web.holdings import Holdings
 from trioproxy.web.refusals import Refusals
 from trioproxy.web.session import Session
 from trioproxy.wire import BadRequest
@@ -51,12 +51,12 @@ class Sockets:
     """``/v1/ws`` and ``/v1/generations/{id}/ws``."""
 
     def __init__(
-        self, settings: Settings, hub: Hub, calls: Calls, cors: Cors, refusals: Refusals
+        self, settings: Settings, holdings: Holdings, calls: Calls, cors: Cors, refusals: Refusals
     ) -> None:
         self._cors = cors
         self._refusals = refusals
         self._settings = settings
-        self._hub = hub
+        self._holdings = holdings
         self._calls = calls
 
     async def many(self) -> None:
@@ -81,5 +81,5 @@ class Sockets:
         chosen = SUBPROTOCOL if SUBPROTOCOL in offered else None
         await asking.accept(subprotocol=chosen)  # pyright: ignore[reportUnknownMemberType]
         return Session(
-            asking, asking.caller, self._settings, self._hub, self._calls, self._refusals
+            asking, asking.caller, self._settings, self._holdings, self._calls, self._refusals
         )

@@ -66,7 +66,7 @@ def _hops(scope: Mapping[str, Any]) -> Iterator[str]:
 def _parse(text: str) -> Address | None:
     """An address, as it is or with a port; that of IPv4 that one of IPv6 stands for. None for what
     is none."""
-    host = text.strip()
+    host = text.strip().partition("%")[0]  # a zone is of the machine that wrote it
     if host.startswith("["):
         host = host[1:].partition("]")[0]
     elif host.count(":") == 1:

@@ -3,8 +3,6 @@
 Everything else in the body is between the client and the engine and is neither checked nor kept.
 """
 
-import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import msgspec
@@ -39,8 +37,6 @@ class _Fields(msgspec.Struct):
     background: msgspec.Raw = _NULL
 
 
-# It tells where a value ends, and msgspec does not. Numbers are not read: some have no end.
-_decoder = json.JSONDecoder(parse_int=str, parse_float=str, strict=False)
 _fields = msgspec.json.Decoder(_Fields)
 _objects = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _model = msgspec.json.Decoder(str | None)
@@ -70,47 +66,20 @@ def with_stream(body: bytes) -> bytes:
     For a body that `read_call` has read and found to say nothing, or null, of `stream`: of a
     repeated field the last counts, so the field is put at the end.
     """
-    return _with_member(body, b'"stream":true')
+    end = body.rindex(b"}")
+    members = body[:end].rstrip()
+    comma = b"" if members.endswith(b"{") else b","
+    return members + comma + b'"stream":true' + body[end:]
 
 
 def with_model(body: bytes, model: str) -> bytes:
-    """Return the request body with another value of `model`, every other byte as it was: wherever
-    the object says it, and at the end where it does not.
+    """Return the body of the same call of another model. The values of all other fields are the
+    bytes that came, in their order.
 
-    For a body that `read_call` has read. Raises `BadRequest` for one that is nested too deeply.
+    For a body that `read_call` has read. Raises `BadRequest` if a field's name is not UTF-8, which
+    `read_call` has no need to look at.
     """
-    # Of structure and the name all is ASCII; what else may be in strings is none of our business.
-    text, value = body.decode("latin-1"), msgspec.json.encode(model)
-    pieces, copied = list[bytes](), 0
-    try:
-        for name, start, end in _members(text):
-            if name == "model":
-                pieces += [body[copied:start], value]
-                copied = end
-    except RecursionError:
-        raise BadRequest("the body's JSON is nested too deeply") from None
-    if not pieces:
-        return _with_member(body, b'"model":' + value)
-    return b"".join([*pieces, body[copied:]])
-
-
-def _members(text: str) -> Iterator[tuple[str, int, int]]:
-    """The members of a valid JSON object: the name, and where the value begins and ends."""
-    at = _skip_blanks(text, text.index("{") + 1)
-    while text[at] != "}":
-        name, at = _decoder.raw_decode(text, at)
-        start = _skip_blanks(text, text.index(":", at) + 1)
-        _, end = _decoder.raw_decode(text, start)
-        yield name, start, end
-        at = _skip_blanks(text, end)
-        if text[at] == ",":
-            at = _skip_blanks(text, at + 1)
-
-
-def _skip_blanks(text: str, at: int) -> int:
-    while text[at] in " \t\n\r":
-        at += 1
-    return at
+    return _with_fields(body, model=msgspec.json.encode(model))
 
 
 def wants_background(body: bytes) -> bool:
@@ -131,21 +100,21 @@ def in_foreground(body: bytes) -> bytes:
     For a body that `read_call` has read. Raises `BadRequest` if a field's name is not UTF-8, which
     `read_call` has no need to look at.
     """
+    return _with_fields(body, background=None, stream=b"true")
+
+
+def _with_fields(body: bytes, **changed: bytes | None) -> bytes:
+    """The same object but for these fields, of which None takes one away."""
     try:
         fields = _objects.decode(body)
     except ValueError as error:
         raise BadRequest(f"the body is not valid JSON: {error}") from None
-    fields.pop("background", None)
-    fields["stream"] = msgspec.Raw(b"true")
+    for name, value in changed.items():
+        if value is None:
+            fields.pop(name, None)
+        else:
+            fields[name] = msgspec.Raw(value)
     return msgspec.json.encode(fields)
-
-
-def _with_member(body: bytes, member: bytes) -> bytes:
-    """A valid JSON object with one more member, at its end."""
-    end = body.rindex(b"}")
-    members = body[:end].rstrip()
-    comma = b"" if members.endswith(b"{") else b","
-    return members + comma + member + body[end:]
 
 
 def _read_fields(body: bytes) -> _Fields:

@@ -1,10 +1,7 @@
-"""Who may have a connection to an origin, and which connections are kept for the next.
+"""Which connections to an origin are kept for the next call.
 
 A :class:`Lease` is one call's right to one connection. It is over by :meth:`Lease.close` or
 :meth:`Lease.keep`, both synchronous, so nothing that is cancelled can fail to give it back.
-
-No more than ``max_connections`` are open, those kept included: a call that may go on takes a kept
-one where there is one, so a new one is only opened where fewer than that many are.
 """
 
 from __future__ import annotations
@@ -26,24 +23,11 @@ MAX_IDLE = 100
 
 
 class Pool:
-    """The connections to one origin. Only :meth:`lease` waits. What is put is kept for
-    ``idle_seconds``."""
+    """The connections to one origin. What is put is kept for ``idle_seconds``."""
 
-    def __init__(self, max_connections: float, idle_seconds: float) -> None:
+    def __init__(self, idle_seconds: float) -> None:
         self._idle_seconds = idle_seconds
-        # First in, first out, and its waiters can be cancelled: see trio.CapacityLimiter.
-        self._places = trio.CapacityLimiter(max_connections)
         self._idle: deque[tuple[float, Connection]] = deque()  # by expiry, in trio's time
-
-    async def lease(self) -> Lease:
-        """Wait for a place; who came first has it first. If cancelled, none was taken."""
-        lease = Lease(self)
-        await self._places.acquire_on_behalf_of(lease)
-        return lease
-
-    def give_back(self, lease: Lease) -> None:
-        """Let the next have its place."""
-        self._places.release_on_behalf_of(lease)
 
     def put(self, connection: Connection) -> None:
         """Keep it for the next call."""
@@ -68,8 +52,7 @@ class Pool:
 
 
 class Lease:
-    """A place in a pool, and the connection that it is for, once there is one. ``is_over`` when
-    both were given back."""
+    """A connection of a pool's, once there is one. ``is_over`` when it was given back."""
 
     def __init__(self, pool: Pool) -> None:
         self.is_over = False
@@ -93,19 +76,15 @@ class Lease:
         self._connection = connection
 
     def close(self) -> None:
-        """Close the connection, and give back the place. Idempotent."""
+        """Close the connection. Idempotent."""
         if not self.is_over:
+            self.is_over = True
             if self._connection is not None:
                 self._connection.close()
-            self._give_back()
 
     def keep(self) -> None:
-        """Give back the connection for the next call, and the place. Idempotent."""
+        """Give back the connection for the next call. Idempotent."""
         if not self.is_over:
+            self.is_over = True
             assert self._connection is not None
             self._pool.put(self._connection)
-            self._give_back()
-
-    def _give_back(self) -> None:
-        self.is_over = True
-        self._pool.give_back(self)

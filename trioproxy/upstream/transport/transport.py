@@ -25,9 +25,6 @@ RETRY_SECONDS = 1.0
 class TrioTransport(httpx.AsyncBaseTransport):
     """HTTP/1.1 on trio streams. One that was closed is as good as new.
 
-    At most ``max_connections`` to each origin are open at a time; who comes when there are so many
-    waits, and the first to come is the first to go on.
-
     Connections are made anew for each call, except within the block of :meth:`keep_alive`.
     """
 
@@ -35,12 +32,11 @@ class TrioTransport(httpx.AsyncBaseTransport):
         self,
         ssl_context: ssl.SSLContext,
         *,
-        max_connections: float = math.inf,
         idle_seconds: float = IDLE_SECONDS,
     ) -> None:
         ssl_context.set_alpn_protocols(["http/1.1"])
         self._ssl_context = ssl_context
-        self._pools = defaultdict[Origin, Pool](partial(Pool, max_connections, idle_seconds))
+        self._pools = defaultdict[Origin, Pool](partial(Pool, idle_seconds))
         self._sessions: dict[Origin, ssl.SSLSession] = {}
         self._keeps = idle_seconds > 0
         self._keeping = 0
@@ -84,7 +80,7 @@ class TrioTransport(httpx.AsyncBaseTransport):
         """
         message = await _message(request)
         origin = Origin.of(request.url)
-        lease = await self._pools[origin].lease()
+        lease = Lease(self._pools[origin])
         try:
             body = await self._exchange(origin, request, message, lease)
         except BaseException:
