@@ -18,7 +18,7 @@ from hypercorn.protocol.events import (
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.h11 import STREAM_ID, H11Protocol, H11WSConnection
 
-from trioproxy.serving.ambiguity import is_ambiguous
+from trioproxy.serving.refusing import is_to_be_refused
 from trioproxy.serving.websocket import WebSocketStream
 
 HTTP_VERSIONS = {b"1.0", b"1.1"}
@@ -37,7 +37,8 @@ class Http11(H11Protocol):
       is told that the connection closes after the response. One that has the whole response may
       send its next request before the application is through with this one: that request is
       answered.
-    * A request that others might read in another way is refused (:mod:`~.ambiguity`).
+    * A request that others might read in another way, or that would crash somebody here, is refused
+      (:mod:`~trioproxy.serving.refusing`).
     * A request for HTTP/2 by prior knowledge is refused, one by upgrade is answered in HTTP/1.1.
     * Whether the connection can be reused is decided, and told (``Updated``, ``Closed``), before
       the application is told that the exchange is over. The telling cancels the task that runs
@@ -139,7 +140,7 @@ class Http11(H11Protocol):
                     await self._refuse(505)
                     return
                 head = came[: len(came) - len(self.connection.trailing_data[0])]
-                if is_ambiguous(event, head):
+                if is_to_be_refused(event, head):
                     await self._refuse(400)
                     return
                 # h11 holds the bound against a head that has not come to its end.
