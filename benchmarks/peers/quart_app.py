@@ -26,7 +26,7 @@ from quart_trio import QuartTrio
 from quart_trio.wrappers import TrioResponse as Response
 
 from trioproxy.fanout import Event, Hub, Limits, Mode, open_hub
-from trioproxy.upstream import Timeouts, Upstream, UpstreamRequest, request_headers
+from trioproxy.upstream import Timeouts, Upstream, UpstreamRequest
 from trioproxy.web.messages import Generate, render_event
 from trioproxy.wire import ROUTES, Dialect, Message, Tally, encode
 
@@ -46,7 +46,7 @@ def create_app(hub: Hub, upstream: Upstream) -> QuartTrio:
 
     async def generate(dialect: Dialect) -> Response:
         body = cast(bytes, await request.get_data())
-        headers = request_headers(request.scope["headers"], forward_credentials=True)
+        headers = list(request.scope["headers"])
         call = UpstreamRequest("POST", request.path.encode(), headers, body)
         mode = MODES.get(request.headers.get("X-Fanout", ""), "private")
         frames = read_frames(hub, (request.path, body), upstream, call, dialect, mode)
@@ -55,8 +55,7 @@ def create_app(hub: Hub, upstream: Upstream) -> QuartTrio:
     async def generate_on_socket() -> None:
         asked = msgspec.json.decode(await websocket.receive(), type=Generate)
         path, body, dialect = asked.path, bytes(asked.body), ROUTES[asked.path]
-        handshake = websocket.scope["headers"]
-        headers = [*request_headers(handshake, forward_credentials=True), JSON]
+        headers = [*websocket.scope["headers"], JSON]
         call = UpstreamRequest("POST", path.encode(), headers, body)
         source = upstream.stream(call, dialect, Tally(dialect))
         with hub.join((path, body), source, mode=asked.mode or "private") as subscriber:
