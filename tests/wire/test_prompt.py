@@ -68,3 +68,11 @@ def test_the_text_of_every_api_is_measured_and_nothing_else(body: Any, size: int
 
 def test_of_a_repeated_field_the_last_counts() -> None:
     assert measure_prompt(b'{"prompt":"long text","prompt":"abc"}') == 3
+
+
+def test_a_prompt_of_very_many_parts_is_not_looked_at_to_its_end() -> None:
+    body = b'{"messages":[' + b"[]," * 300_000 + b'"a"]}'
+
+    assert measure_prompt(body) == 1
+    assert measure_prompt(body, up_to=1_000) == 1_001
+    assert measure_prompt(b'{"prompt":"' + 5_000 * b"a" + b'"}', up_to=10) > 10

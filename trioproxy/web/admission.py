@@ -32,7 +32,8 @@ class Admission:
 
     def check_prompt(self, body: bytes) -> None:
         """Raise :class:`PromptTooLarge` where the call brings too much text."""
-        if len(body) > self._max_prompt and measure_prompt(body) > self._max_prompt:
+        most = self._max_prompt
+        if len(body) > most and measure_prompt(body, up_to=most) > most:
             raise PromptTooLarge(f"the prompt has more than {self._max_prompt:.0f} characters")
 
     def check_load(self) -> None:
