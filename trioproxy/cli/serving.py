@@ -97,7 +97,7 @@ class _SectionedCommand(click.Command):
 
 def _option(setting: Setting) -> click.Option:
     facts = [f"env: {setting.variable}"]
-    if setting.default is not None:
+    if setting.default not in (None, ""):
         facts.append(f"default: {_default_text(setting)}")
     help_text = f"{setting.description}  [{'; '.join(facts)}]"
     if setting.is_switch:
