@@ -140,10 +140,10 @@ MUTATIONS = [
     ),
     Mutation(
         "a place is not given back",
-        "upstream/transport/pool.py",
-        "        self._pool.give_back(self)\n",
-        "        pass\n",
-        ("tests/upstream",),
+        "upstream/places.py",
+        "                self._limiter.release_on_behalf_of(me)\n",
+        "                pass\n",
+        ("tests/upstream/test_connection_limit.py",),
     ),
     Mutation(
         "a kept connection is used again whatever came over it",
@@ -367,8 +367,8 @@ MUTATIONS = [
     Mutation(
         "a tenant's key goes to the engine",
         "upstream/roster.py",
-        "        settings.gateway.is_open,\n",
-        "        True,\n",
+        "        settings.gateway.is_open and entry.forward_credentials,\n",
+        "        entry.forward_credentials,\n",
         ("tests/web/test_door.py",),
     ),
     Mutation(
@@ -396,22 +396,22 @@ MUTATIONS = [
     Mutation(
         "what another would refuse too is asked of it",
         "upstream/router.py",
-        "            if not left or not may_follow(error):",
-        "            if not left:",
+        "            if not left or not route.targets or not may_follow(error):",
+        "            if not left or not route.targets:",
         ("tests/upstream/test_router.py",),
     ),
     Mutation(
         "all at once find out whether an upstream is well again",
         "upstream/breaker.py",
-        'state == "half-open" and not self._is_tried',
+        'state == "half-open" and not is_tried',
         'state == "half-open"',
         ("tests/upstream/test_router.py",),
     ),
     Mutation(
         "whoever leaves while finding out leaves it shut",
         "upstream/breaker.py",
-        "            if is_probe:\n                self._is_tried = False\n",
-        "            pass\n",
+        "        if turn == self._turn:\n            self._tried_until = -math.inf\n\n    def succeed",
+        "        pass\n\n    def succeed",
         ("tests/upstream/test_router.py",),
     ),
     Mutation(
