@@ -16,8 +16,9 @@ from tests.web.service import (
     open_service,
     open_simulated,
 )
-from trioproxy.config import Gateway, TenantEntry
+from trioproxy.config import Gateway, TenantEntry, UpstreamEntry
 from trioproxy.gateway import hash_key
+from trioproxy.testing.upstream import UpstreamCall, open_upstream
 from trioproxy.web.readiness import FRESH_SECONDS, Readiness
 
 READY = (200, {"status": "ready"})
@@ -59,6 +60,26 @@ async def test_an_engine_that_cannot_serve_yet_is_not_there(
 
     assert (call.method, call.target) == ("GET", b"/health")
     assert (head.status, told) == expected
+
+
+async def test_an_engine_is_asked_for_the_path_that_its_table_names() -> None:
+    async with open_upstream() as upstream:
+        entry = UpstreamEntry(name="a", url=upstream.url, health="/alive", health_interval=1000)
+        gateway = Gateway(upstreams=(entry,))
+        async with open_service("", upstream=None, gateway=gateway) as service:
+            await answer_well(await upstream.next_call())  # who watches it asks too
+            async with service.get("/readyz") as client:
+                call = await upstream.next_call()
+                await answer_well(call)
+                head = await client.response_head()
+
+    assert (call.method, call.target) == ("GET", b"/alive")
+    assert head.status == 200
+
+
+async def answer_well(call: UpstreamCall) -> None:
+    await call.start(200)
+    await call.finish(b"{}")
 
 
 async def test_an_engine_that_takes_the_question_and_says_nothing_is_not_there() -> None:

@@ -18,7 +18,7 @@ from trioproxy.upstream.health import watch_health
 from trioproxy.upstream.places import Places
 from trioproxy.upstream.route import Member, Route, Target
 from trioproxy.upstream.standing import Standing
-from trioproxy.upstream.survey import any_lives
+from trioproxy.upstream.survey import HEALTH, any_lives
 from trioproxy.upstream.upstream import Timeouts, Upstream
 
 SINGLE = "upstream"
@@ -110,8 +110,11 @@ class Roster:
     async def is_ready(self) -> bool:
         """Whether there is one that may be called, and that lives. If cancelled, nothing has
         changed."""
-        members = [member for member in self.members if member.standing.is_available]
-        return await any_lives(member.upstream for member in members)
+        return await any_lives(
+            (attended.member.upstream, attended.made_of.entry.health or HEALTH)
+            for attended in self._attended.values()
+            if attended.member.standing.is_available
+        )
 
     @property
     def is_single(self) -> bool:

@@ -15,8 +15,8 @@ from trioproxy.upstream.upstream import Upstream
 logger = logging.getLogger(__name__)
 
 HEALTH = "/health"
-"""What llama.cpp and vLLM tell of themselves; others answer that there is no such thing, and live
-too."""
+"""Where no other is named: what llama.cpp and vLLM tell of themselves; others answer that there is
+no such thing, and live too."""
 
 NO_ANSWER = 503
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
@@ -27,20 +27,20 @@ async def status_of(upstream: Upstream, path: str, *, seconds: float) -> int:
     return (await _ask(upstream, UpstreamRequest("GET", path.encode(), [], b""), seconds))[0]
 
 
-async def any_lives(upstreams: Iterable[Upstream]) -> bool:
-    """Whether one of them says something, in the time that it has to be connected to, and not that
-    it cannot serve. All are asked at once; if cancelled, no longer."""
+async def any_lives(asked: Iterable[tuple[Upstream, str]]) -> bool:
+    """Whether one of them, asked for its path, says something, in the time that it has to be
+    connected to, and not that it cannot serve. All are asked at once; if cancelled, no longer."""
     lives = False
 
-    async def ask(upstream: Upstream) -> None:
+    async def ask(upstream: Upstream, path: str) -> None:
         nonlocal lives
-        if await status_of(upstream, HEALTH, seconds=upstream.timeouts.connect) < 500:
+        if await status_of(upstream, path, seconds=upstream.timeouts.connect) < 500:
             lives = True
             nursery.cancel_scope.cancel(reason="one is enough")
 
     async with trio.open_nursery() as nursery:
-        for upstream in upstreams:
-            nursery.start_soon(ask, upstream)
+        for upstream, path in asked:
+            nursery.start_soon(ask, upstream, path)
     return lives
 
 
