@@ -28,6 +28,7 @@ IN_REAL_TIME = (
     "tests/deploy/",
     "tests/docs/",
     "tests/e2e/",
+    "tests/gateways/",
     "tests/page/",
     "tests/serving/",
     "tests/test_cli.py",

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,16 +38,24 @@ def missing() -> str | None:
 @contextmanager
 def launch(engine_url: str) -> Generator[Process]:
     """Run it in front of the engine for the length of the block. It takes some 10 s to start."""
+    with serve(json.dumps(_configuration(engine_url))) as process:  # JSON is YAML
+        yield process
+
+
+@contextmanager
+def serve(configuration: str, environment: Mapping[str, str] | None = None) -> Generator[Process]:
+    """Run it with this configuration, in YAML, and these variables, for the length of the block."""
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="litellm-") as directory:
-        configuration = Path(directory, "config.yaml")
-        configuration.write_text(json.dumps(_configuration(engine_url)))  # JSON is YAML
+        file = Path(directory, "config.yaml")
+        file.write_text(configuration)
         argv = [
-            *(_command(), "--config", str(configuration)),
+            *(_command(), "--config", str(file)),
             *("--host", "127.0.0.1", "--port", str(port)),
             *("--num_workers", "1", "--telemetry", "False"),
         ]
-        with run_program(argv, port, environment=ENVIRONMENT, seconds=START_SECONDS) as process:
+        environment = ENVIRONMENT | (environment or {})
+        with run_program(argv, port, environment=environment, seconds=START_SECONDS) as process:
             yield process
 
 
