@@ -24,7 +24,16 @@ from tests.support.sdks import (
     OpenAIResponses,
     OpenAIResponsesHelper,
 )
-from tests.web.service import CHAT, Service, next_event, open_service, read_events, text_of
+from tests.web.service import (
+    CHAT,
+    NOBODY_THERE,
+    Service,
+    next_event,
+    open_service,
+    read_events,
+    text_of,
+)
+from trioproxy.config import Gateway, RouteEntry, TargetEntry, UpstreamEntry
 
 CLIENTS: Any = [OpenAICompletions, OpenAIChat, OpenAIResponses, OpenAIResponsesHelper]
 CALL: dict[str, Any] = {"model": "m", "messages": USER_SAYS_HELLO, "stream": True}
@@ -175,6 +184,7 @@ async def test_a_refusal_of_the_engine_is_the_sdks_own_error(
     with pytest.raises(error) as refused:
         await trio.to_thread.run_sync(OpenAIChat.stream, service.url, refusing, [])
 
+    assert refused.value.status_code == status
     assert "a failure that the request asked for" in refused.value.message
     assert refused.value.response.headers["x-litellm-call-id"]
 
@@ -213,6 +223,21 @@ async def test_the_models_are_those_that_litellm_lists(service: Service) -> None
     listed = (await service.http.get("/v1/models")).json()
 
     assert sorted(model["id"] for model in listed["data"]) == sorted(LISTED)
+
+
+async def test_its_models_are_listed_beside_those_of_others(
+    litellm: Process, tmp_path: Path
+) -> None:
+    printed = gateway_of("behind", tmp_path, {LITELLM: litellm.url})
+    another = UpstreamEntry(name="another", url=NOBODY_THERE)
+    to = (TargetEntry(upstream="litellm"), TargetEntry(upstream="another"))
+    gateway = Gateway(
+        upstreams=(*printed.upstreams, another), routes=(RouteEntry(model="m*", to=to),)
+    )
+    async with open_service("", upstream=None, gateway=gateway) as service:
+        listed = (await service.http.get("/v1/models")).json()
+
+    assert sorted(model["id"] for model in listed["data"]) == ["m", "messages"]
 
 
 async def test_litellm_calls_nobody_to_tell_that_it_lives(

@@ -83,8 +83,10 @@ async def test_a_refusal_of_the_engine_is_the_sdks_own_error(
     litellm: Process, status: int, error: type[openai.APIStatusError]
 ) -> None:
     refusing = {"x-sim-status": str(status)}
-    with pytest.raises(error, match="a failure that the request asked for"):
+    with pytest.raises(error, match="a failure that the request asked for") as refused:
         await trio.to_thread.run_sync(stream_chat, litellm.url, "qwen", refusing, [])
+
+    assert refused.value.status_code == status
 
 
 async def test_a_refusal_of_the_proxy_is_the_sdks_own_error(litellm: Process) -> None:
