@@ -410,7 +410,9 @@ MUTATIONS = [
     Mutation(
         "whoever leaves while finding out leaves it shut",
         "upstream/breaker.py",
-        "        if turn == self._turn:\n            self._tried_until = -math.inf\n\n    def succeed",
+        "        if turn == self._turn:\n"
+        "            self._tried_until = -math.inf\n\n"
+        "    def succeed",
         "        pass\n\n    def succeed",
         ("tests/upstream/test_router.py",),
     ),
