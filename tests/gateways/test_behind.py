@@ -152,10 +152,10 @@ async def test_the_last_reader_that_leaves_takes_the_call_with_it(
 async def test_litellm_leaves_its_engine_then(
     service: Service, engine: Simulator, call: Any, headers: dict[str, str], get_so_far: Any
 ) -> None:
+    aborted = (await engine.stats())["aborted"]
     async with service.ask(call, path=CHAT, headers=JSON | headers) as client:
         await get_so_far(client)
         await engine.wait_active(1)
-    aborted = (await engine.stats())["aborted"]
 
     await engine.wait_active(0, within=AT_ONCE)
 
@@ -192,7 +192,7 @@ async def test_a_refusal_of_the_engine_is_the_sdks_own_error(
 @pytest.mark.parametrize("fail", ["mid", "cut"])
 async def test_a_failure_in_the_middle_is_the_sdks_own_error(service: Service, fail: str) -> None:
     texts: list[str] = []
-    with pytest.raises(openai.APIError) as failure:
+    with pytest.raises(openai.APIError, match="litellm") as failure:
         await trio.to_thread.run_sync(
             OpenAIChat.stream, service.url, SIZED | {"x-sim-fail": fail}, texts
         )
