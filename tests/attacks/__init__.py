@@ -26,6 +26,9 @@ JSON: depth, numbers, twice the same field, encodings   test_bombs; wire/test_ca
 WebSocket messages: the same, broken frames, floods     test_bombs; web/test_hostile_sockets
 keys and prompts in log, answers, metrics, settings     test_secrets; tests/test_config
 what a crash tells                                      test_secrets
+one tenant that takes every slot, or asks too often     web/test_overload, test_rates
+calls beyond what can be served                         web/test_overload; serving/test_turnstile
+a request that shuts an engine for all                  upstream/test_router
 guessing a key by time                                  test_key_timing
 ======================================================  ============================================
 """
