@@ -122,6 +122,7 @@ async def test_heads_and_connections_are_bounded_anew() -> None:
         for settings in ({}, {"max_head": 1_000}, {"max_connections": 1.0}):
             service.proxy.configure(changed(service, **settings))
             await service.http.aclose()
+            await service.proxy.server.wait_closed()
             async with open_client(service.url) as first, open_client(service.url) as client:
                 await first.send(b"GET")
                 await client.send(request)

@@ -186,6 +186,7 @@ async def serve(
             open_proxy(
                 settings, upstream_url=upstream_url, listen_on=listen_on, telemetry=telemetry
             ) as proxy,
+            trio.open_nursery() as errands,
         ):
             clockwork.start_soon(telemetry.metrics.loop_lag.measure)
             # What was imported stays: the collector need not walk it each time clients leave. Nor
@@ -196,7 +197,7 @@ async def serve(
             gc.set_threshold(GARBAGE_AT_ONCE, LOOKS_AT_THE_YOUNG, LOOKS_AT_THE_YOUNG)
             clockwork.start_soon(notifier.feed_watchdog)
             load = reload or (lambda: settings)
-            clockwork.start_soon(reload_on, hangups, load, proxy.configure, notifier)
+            errands.start_soon(reload_on, hangups, load, proxy.configure, notifier)
             if on_listening is not None:
                 on_listening(proxy.binds)
             notifier.ready()
@@ -206,6 +207,7 @@ async def serve(
                 nursery.start_soon(_cancel_on_next, signals, nursery.cancel_scope)
                 await proxy.shutdown()
                 nursery.cancel_scope.cancel(reason="shut down")
+            errands.cancel_scope.cancel(reason="shut down")
             clockwork.cancel_scope.cancel(reason="shut down")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import trio
 
@@ -50,10 +50,10 @@ class Places:
             self.taken -= 1
 
     async def _acquire(self, me: object, patience: float) -> None:
-        try:
+        with suppress(trio.WouldBlock):
             self._limiter.acquire_on_behalf_of_nowait(me)
-        except trio.WouldBlock:
-            with trio.move_on_after(patience) as waiting:
-                await self._limiter.acquire_on_behalf_of(me)
-            if waiting.cancelled_caught:
-                raise UpstreamBusy(f"no call has ended for {patience:g} s") from None
+            return
+        with trio.move_on_after(patience) as waiting:
+            await self._limiter.acquire_on_behalf_of(me)
+        if waiting.cancelled_caught:
+            raise UpstreamBusy(f"no call has ended for {patience:g} s")
