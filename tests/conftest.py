@@ -25,6 +25,7 @@ IN_REAL_TIME = (
     "tests/benchmarks/",
     "tests/client/",
     "tests/clients/",
+    "tests/cluster/",
     "tests/deploy/",
     "tests/docs/",
     "tests/e2e/",

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import cast
 
@@ -25,7 +26,7 @@ from quart import request, websocket
 from quart_trio import QuartTrio
 from quart_trio.wrappers import TrioResponse as Response
 
-from trioproxy.fanout import Event, Hub, Limits, Mode, open_hub
+from trioproxy.fanout import Event, Feed, Hub, Limits, Mode, open_hub
 from trioproxy.upstream import Timeouts, Upstream, UpstreamRequest
 from trioproxy.web.messages import Generate, render_event
 from trioproxy.wire import ROUTES, Dialect, Message, Tally, encode
@@ -57,7 +58,7 @@ def create_app(hub: Hub, upstream: Upstream) -> QuartTrio:
         path, body, dialect = asked.path, bytes(asked.body), ROUTES[asked.path]
         headers = [*websocket.scope["headers"], JSON]
         call = UpstreamRequest("POST", path.encode(), headers, body)
-        source = upstream.stream(call, dialect, Tally(dialect))
+        source = make_call(upstream, call, dialect)
         with hub.join((path, body), source, mode=asked.mode or "private") as subscriber:
             async for batch in subscriber:
                 for message in batch.frames(render_event):
@@ -90,9 +91,18 @@ async def read_frames(
 ) -> AsyncGenerator[bytes]:
     """The body of one response: a subscriber's batches, joined at the first step, left at the
     last."""
-    with hub.join(key, upstream.stream(call, dialect, Tally(dialect)), mode=mode) as subscriber:
+    with hub.join(key, make_call(upstream, call, dialect), mode=mode) as subscriber:
         async for batch in subscriber:
             yield batch.render(render)  # noqa: ASYNC119 - Quart closes the generator
+
+
+@asynccontextmanager
+async def make_call(
+    upstream: Upstream, call: UpstreamRequest, dialect: Dialect
+) -> AsyncGenerator[Feed]:
+    """A source: the call, counted while it is open."""
+    async with upstream.place(), upstream.stream(call, dialect, Tally(dialect)) as feed:
+        yield feed
 
 
 def render(generation_id: str, event: Event) -> bytes:

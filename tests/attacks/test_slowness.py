@@ -33,7 +33,7 @@ PAUSE = 0.02
 
 @pytest.fixture(autouse=True)
 def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proxy, "HANDSHAKE_SECONDS", PATIENCE)
+    monkeypatch.setattr(proxy, "TLS_HANDSHAKE_SECONDS", PATIENCE)
 
 
 @pytest.fixture

@@ -56,7 +56,7 @@ MUTATIONS = [
     Mutation(
         "the linger is a task",
         "fanout/generation.py",
-        "        self._scope.deadline = min(self._ends_at, trio.current_time() + self.linger)\n",
+        "        self._scope.deadline = min(self._ends_at, linger_ends_at)\n",
         "        async def linger() -> None:\n"
         "            await trio.sleep(self.linger)\n"
         "            if not self.subscribers:\n"
@@ -366,9 +366,9 @@ MUTATIONS = [
     ),
     Mutation(
         "a tenant's key goes to the engine",
-        "upstream/roster.py",
-        "        settings.gateway.is_open and entry.forward_credentials,\n",
-        "        entry.forward_credentials,\n",
+        "upstream/upstream.py",
+        "=self._forward_credentials and not request.withholds_credentials,",
+        "=self._forward_credentials,",
         ("tests/web/test_door.py",),
     ),
     Mutation(
@@ -389,8 +389,8 @@ MUTATIONS = [
     Mutation(
         "a head is taken for an answer",
         "upstream/router.py",
-        "            if route.retries:\n                await feed.begin()\n",
-        "",
+        "                    await feed.begin()\n",
+        "                    pass\n",
         ("tests/upstream/test_router.py",),
     ),
     Mutation(
@@ -410,10 +410,8 @@ MUTATIONS = [
     Mutation(
         "whoever leaves while finding out leaves it shut",
         "upstream/breaker.py",
-        "        if turn == self._turn:\n"
-        "            self._tried_until = -math.inf\n\n"
-        "    def succeed",
-        "        pass\n\n    def succeed",
+        "            self._tried_until = -math.inf\n\n    def succeed",
+        "            pass\n\n    def succeed",
         ("tests/upstream/test_router.py",),
     ),
     Mutation(

@@ -20,7 +20,7 @@ from tests.serving.proxies import PATH, open_simulated, read_events
 from tests.support.rawhttp import RawClient, open_client
 from trioproxy.config import Gateway, Settings, TenantEntry
 from trioproxy.gateway import hash_key
-from trioproxy.serving import Proxy, open_proxy
+from trioproxy.serving import Proxy, connection, open_proxy
 from trioproxy.serving.inherited import listen_on_inherited, take_inherited
 from trioproxy.serving.listener import KernelListener
 from trioproxy.serving.listening import listen
@@ -155,6 +155,38 @@ async def test_for_the_length_of_the_delay_newcomers_are_served() -> None:
 
         assert proxy.server.is_draining
     assert statuses == [(200, "close")] * 2
+
+
+@pytest.mark.parametrize("over_tls", [False, True])
+async def test_newcomer_has_its_time_until_the_server_listens_no_more(
+    app: App, tls: TLS, monkeypatch: pytest.MonkeyPatch, over_tls: bool
+) -> None:
+    monkeypatch.setattr(connection, "LAST_CALL_SECONDS", 0.05)
+    context = tls.client if over_tls else None
+    async with open_app(app, tls=tls if over_tls else None, keep_alive_timeout=60) as server:
+        await server.announce_end()
+        async with open_client(server.binds[0], ssl_context=context) as client:
+            await wait_all_tasks_blocked()
+            with trio.move_on_after(0.2):
+                await server.wait_closed()
+            await client.request("GET", "/brief")
+
+            await assert_answered_last(client)
+
+
+async def test_client_that_shakes_hands_after_the_last_call_and_is_silent_is_closed(
+    app: App, tls: TLS
+) -> None:
+    async with open_app(app, tls=tls, keep_alive_timeout=60) as server:
+        address = urlsplit(server.binds[0])
+        async with await trio.open_tcp_stream(str(address.hostname), address.port or 0) as stream:
+            await wait_all_tasks_blocked()
+            await stop(server)
+            over = trio.SSLStream(stream, tls.client, server_hostname=address.hostname)
+            await over.do_handshake()
+
+            with trio.fail_after(PROMPTLY):
+                await server.wait_closed()
 
 
 # -- one port for two ------------------------------------------------------------------------------

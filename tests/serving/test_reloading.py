@@ -5,22 +5,28 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
-from trio_websocket import open_websocket_url
 
-from tests.support.rawhttp import open_client
+from tests.support.rawhttp import RawClient, open_client
 from tests.web.service import (
     COMPLETION,
     COMPLETIONS,
-    SimulatedService,
+    CREATION,
+    HALF_OF_EIGHT_THEN_SILENCE,
+    Service,
     next_event,
+    open_scripted,
     open_simulated,
+    read_events,
 )
-from tests.web.test_door import ALICE, BOB, GATEWAY
+from tests.web.sockets import open_socket
+from tests.web.test_door import ALICE, BOB, GATEWAY, ROOT
 from trioproxy.config import (
     ConfigError,
     Gateway,
@@ -36,14 +42,14 @@ from trioproxy.serving.reloading import reload_on
 from trioproxy.simulator import open_engine
 
 
-def changed(service: SimulatedService, **settings: Any) -> Settings:
+def changed(service: Service, **settings: Any) -> Settings:
     """The settings of the service, but for these."""
     before = service.proxy.settings
     kept = {name: getattr(before, name) for name in before.__struct_fields__}
     return Settings(**(kept | settings))
 
 
-async def ask(service: SimulatedService, headers: dict[str, str] = ALICE, **body: Any) -> int:
+async def ask(service: Service, headers: dict[str, str] = ALICE, **body: Any) -> int:
     answer = await service.http.post(COMPLETIONS, json=COMPLETION | body, headers=headers)
     return answer.status_code
 
@@ -161,17 +167,121 @@ async def test_an_engine_that_cannot_be_called_changes_nothing() -> None:
         assert await ask(service) == 200
 
 
-async def test_a_key_that_was_revoked_makes_no_calls_over_a_socket_that_is_open() -> None:
-    async with open_simulated(gateway=GATEWAY) as service:
-        url = service.url.replace("http", "ws") + "/v1/ws"
-        asked = json.dumps({"type": "generate", "path": COMPLETIONS, "body": {"prompt": "a"}})
-        async with open_websocket_url(url, extra_headers=[*ALICE.items()]) as client:
-            service.proxy.configure(changed(service, gateway=Gateway(tenants=GATEWAY.tenants[1:])))
-            await client.send_message(asked)
-            told = json.loads(await client.get_message())
+ALICES, BOBS, ROOTS = GATEWAY.tenants
 
-        assert (told["type"], told["error"]["code"]) == ("error", "invalid_api_key")
-        assert service.engine.stats.calls == 0
+
+@pytest.mark.parametrize(
+    ("key", "tenants"),
+    [
+        (ALICE, (BOBS, ROOTS)),
+        (ALICE, (BOBS, TenantEntry(name="carol", keys=ALICES.keys))),
+        (ROOT, (ALICES, TenantEntry(name="root", keys=ROOTS.keys))),
+        (ALICE, ()),
+    ],
+    ids=["revoked", "of another", "no admin's", "not needed"],
+)
+async def test_a_key_that_is_not_what_it_was_is_of_no_use_over_a_socket_that_is_open(
+    key: dict[str, str], tenants: tuple[TenantEntry, ...]
+) -> None:
+    async with open_simulated(gateway=GATEWAY) as service:
+        made = await service.create(CREATION, headers=ALICE | HALF_OF_EIGHT_THEN_SILENCE)
+        async with open_socket(service, headers=key) as socket:
+            service.proxy.configure(changed(service, gateway=Gateway(tenants=tenants)))
+            told = [
+                await socket.ask(type="generate", path=COMPLETIONS, body={"prompt": "a"}),
+                await socket.ask(type="subscribe", generation=made["id"]),
+                await socket.ask(type="cancel", generation=made["id"]),
+            ]
+
+        assert [each["error"]["code"] for each in told] == ["invalid_api_key"] * 3
+        assert [generation.id for generation in service.proxy.hub.running] == [made["id"]]
+
+
+async def test_what_a_key_reads_over_a_socket_is_read_to_its_end_though_it_is_revoked() -> None:
+    slowly = {"x-sim-tokens": "8", "x-sim-rate": "20"}
+    async with (
+        open_simulated(gateway=GATEWAY) as service,
+        open_socket(service, headers=ALICE | slowly) as socket,
+    ):
+        await socket.ask(type="generate", path=COMPLETIONS, body={"prompt": "a"})
+        service.proxy.configure(changed(service, gateway=Gateway(tenants=(BOBS,))))
+        *_, end = await socket.hear_to_end()
+
+    assert end["outcome"] == {"kind": "completed", "reason": None}
+
+
+BODY = json.dumps(COMPLETION).encode()
+
+
+@pytest.mark.parametrize("path", [COMPLETIONS, "/v1/embeddings"])
+async def test_a_key_that_let_a_request_in_goes_to_no_engine_though_nobody_needs_one_any_more(
+    path: str,
+) -> None:
+    async with open_scripted(gateway=GATEWAY) as service, open_client(service.url) as client:
+        await client.request(
+            "POST", path, headers=ALICE | {"content-length": str(len(BODY))}, body=BODY[:1]
+        )
+        await wait_all_tasks_blocked(cushion=0.1)  # until it is in, and its body awaited
+        service.proxy.configure(changed(service, gateway=Gateway()))
+        await client.send(BODY[1:])
+        call = await service.upstream.next_call()
+        await call.respond(500, body=b"{}")
+        await client.response_head()
+
+    assert not any(b"tp-alice" in value for _, value in call.headers)
+
+
+async def test_what_is_asked_for_over_a_socket_that_is_open_is_had_by_the_new_settings() -> None:
+    async def generate(prompt: str) -> dict[str, Any]:
+        told = await socket.ask(type="generate", path=COMPLETIONS, body={"prompt": prompt})
+        while told["type"] == "event":  # of what runs
+            told = await socket.hear()
+        return told
+
+    async with (
+        open_simulated() as service,
+        open_socket(service, headers=HALF_OF_EIGHT_THEN_SILENCE) as socket,
+    ):
+        before = [await generate(prompt) for prompt in ("the same", "the same", "a longer one")]
+        service.proxy.configure(changed(service, coalesce="identical", max_prompt=8.0))
+        twin, longer = [await generate(prompt) for prompt in ("the same", "a longer one")]
+
+    assert [each["cache"] for each in before] == ["miss"] * 3
+    assert "is read here already" in twin["error"]["message"]
+    assert longer["error"]["code"] == "prompt_too_large"
+
+
+async def test_who_looks_on_comes_back_and_sees_what_its_key_lets_it_see_then() -> None:
+    every = tuple(msgspec.structs.replace(each, admin=True) for each in GATEWAY.tenants)
+    everybody = Gateway(tenants=every)
+
+    async def sees_bob() -> bool:
+        """Whether alice sees on the board what bob has called."""
+        async with open_board(service) as board:
+            await ask(service, BOB)
+            with trio.move_on_after(1.5):
+                while (await next_event(board)).name != "generation":
+                    pass
+                return True
+        return False
+
+    async with open_simulated(gateway=everybody) as service:
+        before = await sees_bob()
+        async with open_board(service) as board:
+            service.proxy.configure(changed(service, gateway=GATEWAY))
+            told = [event.data for event in await read_events(board)]
+        after = await sees_bob()
+
+    assert (before, after) == (True, False)
+    assert any(b'"reloaded"' in data for data in told)
+
+
+@asynccontextmanager
+async def open_board(service: Service) -> AsyncIterator[RawClient]:
+    async with open_client(service.url) as client:
+        await client.request("GET", "/v1/generations/events", headers=ALICE)
+        await client.response_head()
+        yield client
 
 
 async def test_nothing_is_left_of_what_was_before() -> None:

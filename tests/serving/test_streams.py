@@ -26,7 +26,7 @@ from trioproxy.serving.listening import listen
 from trioproxy.serving.server import open_server
 from trioproxy.simulator import EngineSettings, open_engine
 from trioproxy.testing import TaskCensus
-from trioproxy.upstream import Upstream, open_roster
+from trioproxy.upstream import Head, Upstream, open_roster
 
 TOKENS = [b'{"choices":[{"text":"%d"}]}' % number for number in range(500)]
 BURST = b"".join(b"data: %s\n\n" % token for token in [*TOKENS, b"[DONE]"])
@@ -194,7 +194,7 @@ def crashing_before_the_head() -> ScriptedSource:
 
 
 def crashing_after_the_head() -> ScriptedSource:
-    source = ScriptedSource()
+    source = ScriptedSource(head=Head(200, []))
     source.fail(ValueError("a defect of the source"))
     return source
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import AsyncExitStack
+import socket
+from contextlib import AsyncExitStack, ExitStack
+from urllib.parse import urlsplit
 
 import pytest
 import trio
@@ -135,3 +137,18 @@ async def test_over_tls_one_too_many_is_closed(tls: TLS) -> None:
             async with await trio.open_tcp_stream(host, int(port)) as stream:
                 assert await stream.receive_some() == b""
         assert await ask_health(one) == 200
+
+
+async def test_who_is_turned_away_as_all_ends_is_closed() -> None:
+    with ExitStack() as stack:
+        async with open_simulated(FAST, max_connections=1) as (proxy, _):
+            address = urlsplit(proxy.binds[0])
+            # Nothing is awaited after they come: they wait in the socket that is closed.
+            gets_in, *turned_away = [
+                stack.enter_context(socket.create_connection((address.hostname, address.port), 5))
+                for _ in range(3)
+            ]
+        assert gets_in.recv(1) == b""
+        for client in turned_away:
+            with pytest.raises(ConnectionResetError):
+                client.recv(1)

@@ -8,13 +8,17 @@ from pathlib import Path
 
 import pytest
 import trio
+from hypercorn.config import Config
 from trio_websocket import wrap_client_stream
 
 from tests.serving.proxies import ENDLESS, PATH, STREAM, open_simulated, read_events
 from tests.support.rawhttp import open_client, post_stream
 from tests.web.sockets import SUBPROTOCOL, Socket
 from trioproxy.config import Settings
+from trioproxy.net import DirectStream
 from trioproxy.serving import open_proxy
+from trioproxy.serving.listener import KernelListener
+from trioproxy.serving.listening import listen
 from trioproxy.testing import TaskCensus
 
 
@@ -35,6 +39,12 @@ def listen_at(path: Path) -> socket.socket:
     listener.bind(str(path))
     listener.listen()
     return listener
+
+
+def config_of(path: Path) -> Config:
+    config = Config()
+    config.bind = [f"unix:{path}"]
+    return config
 
 
 async def assert_lives(url: str) -> None:
@@ -126,3 +136,41 @@ async def test_the_file_of_a_successor_is_left_alone(path: Path) -> None:
 
     with successor:
         assert mode_of(path) is not None
+
+
+@pytest.mark.parametrize("found_before", [False, True])
+async def test_nobody_gets_in_behind_the_last_who_is_accepted(
+    path: Path, monkeypatch: pytest.MonkeyPatch, found_before: bool
+) -> None:
+    take = KernelListener._take_waiting  # pyright: ignore[reportPrivateUsage]
+    came: list[bool] = []
+
+    def take_and_come(self: KernelListener) -> list[DirectStream]:
+        waiting = take(self)
+        with socket.socket(socket.AF_UNIX) as late:
+            came.append(late.connect_ex(str(also if found_before else path)) == 0)
+        return waiting
+
+    monkeypatch.setattr(KernelListener, "_take_waiting", take_and_come)
+    [listener] = listen(config_of(path), write_timeout=30)
+    (also := path.with_name("also")).hardlink_to(path)
+    with socket.socket(socket.AF_UNIX) as early:
+        early.connect(str(path))
+        await listener.aclose()
+        for stream in listener.waiting:
+            stream.close()
+
+    assert (len(listener.waiting), came) == (1, [False])
+
+
+async def test_a_file_that_cannot_be_removed_stops_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (folder := tmp_path / "run").mkdir()
+    async with open_simulated(bind=f"unix:{folder / 'proxy.sock'},127.0.0.1:0") as (proxy, _):
+        folder.rename(tmp_path / "moved")
+        folder.touch()
+        await proxy.shutdown()
+
+    [record] = caplog.records
+    assert record.message.startswith("the file of a socket that is closed stays: ")

@@ -11,6 +11,7 @@ from trioproxy.telemetry import Metrics
 from trioproxy.upstream import Roster
 from trioproxy.web import Holdings, create_app
 from trioproxy.web.metronome import Metronome
+from trioproxy.web.places import Alone
 from trioproxy.web.readiness import Readiness
 
 
@@ -19,6 +20,7 @@ def make_app(settings: Settings, hub: Hub, roster: Roster) -> QuartTrio:
     quotas = Quotas(settings)
     holdings = Holdings(
         hub=hub,
+        places=Alone(),
         board_hub=hub,
         roster=roster,
         is_upstream_ready=Readiness(roster.is_ready),
@@ -30,5 +32,7 @@ def make_app(settings: Settings, hub: Hub, roster: Roster) -> QuartTrio:
         metrics=Metrics(),
         count_connections=lambda: 0,
         is_draining=lambda: False,
+        present_calls=lambda: app.calls,
     )
-    return create_app(settings, holdings)
+    app = create_app(settings, holdings)
+    return app

@@ -12,8 +12,8 @@ from tests.fanout.test_pump import ScriptedSink
 from tests.telemetry.scenes import open_scene, token
 from trioproxy.fanout import Limits, Subscriber
 from trioproxy.telemetry import describe_timing, timing_of
+from trioproxy.telemetry.reads import KEPT_READS
 from trioproxy.telemetry.report import quantiles
-from trioproxy.telemetry.timing import KEPT_READS
 from trioproxy.wire import Message
 
 NO_TEXT = b'{"choices":[]}'
@@ -46,7 +46,7 @@ async def test_first_token_gaps_bursts_and_end(autojump_clock: MockClock) -> Non
 
     assert timing.ttft == pytest.approx(1.0)
     assert timing.duration == pytest.approx(2.0)
-    assert timing.gaps() == pytest.approx([0.1, 0.1, 0.1, 0.5, 0.2, 0.0])
+    assert timing.reads.gaps() == pytest.approx([0.1, 0.1, 0.1, 0.5, 0.2, 0.0])
     assert timing.time_per_token == pytest.approx(1.0 / 6)
     assert timing.tokens_per_second == pytest.approx(6.0)
     assert told["inter_token_seconds"] == pytest.approx(
@@ -66,13 +66,13 @@ async def test_recent_gaps_are_the_last_that_were_between_two_reads(
     async with open_scene() as scene:
         with scene.join() as subscriber:
             timing = timing_of(subscriber.generation)
-            assert timing.recent_gaps(3) == []
+            assert timing.reads.recent_gaps(3) == []
             for number in range(1, 6):
                 scene.arrive(token("a"), token("b"))
                 await wait_all_tasks_blocked()
                 await trio.sleep(number)
                 scene.arrive(NO_TEXT)
-            assert timing.recent_gaps(3) == pytest.approx([2, 3, 4])
+            assert timing.reads.recent_gaps(3) == pytest.approx([2, 3, 4])
 
 
 async def test_from_cancel_to_closed(autojump_clock: MockClock) -> None:
@@ -208,8 +208,9 @@ async def test_a_very_long_generation_keeps_the_times_of_its_last_reads(
                 scene.asked.tally.count(Message(None, token("a")))
                 timing.arrived(0.5 * number)
 
-    assert KEPT_READS <= len(timing.timeline()) <= 2 * KEPT_READS
-    assert set(timing.gaps()) == set(timing.recent_gaps(2 * KEPT_READS)) == {0.5}
+    reads = timing.reads
+    assert KEPT_READS <= len(reads.timeline()) <= 2 * KEPT_READS
+    assert set(reads.gaps()) == set(reads.recent_gaps(2 * KEPT_READS)) == {0.5}
 
 
 @pytest.mark.parametrize(
@@ -243,7 +244,7 @@ async def test_what_came_before_the_transcript_was_full_is_timed(
 
     assert subscriber.generation.outcome is not None
     assert subscriber.generation.outcome.reason == "too_large"
-    assert timing.timeline() == [(1, 1.0)]
+    assert describe_timing(timing)["timeline"] == [(1, 1.0)]
     assert (reader.cursor, reader.deliveries) == (1, 1)
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from tests.support.reading import Reading, read_to_end
 from tests.upstream.engine import Engine, client_context
-from trioproxy.fanout import Arrival, Source, open_hub
+from trioproxy.fanout import Arrival, Feed, Source, open_hub
 from trioproxy.upstream import Timeouts, Upstream, UpstreamRequest
+from trioproxy.upstream.feed import EventFeed
 from trioproxy.upstream.places import Places
 from trioproxy.wire import OPENAI_COMPLETIONS, Tally
 
@@ -35,9 +38,21 @@ def upstream_to(
     )
 
 
-def stream_of(upstream: Upstream, request: UpstreamRequest = REQUEST) -> Source:
-    """A streaming call, not yet made."""
-    return upstream.stream(request, OPENAI_COMPLETIONS, Tally(OPENAI_COMPLETIONS))
+@asynccontextmanager
+async def stream_of(
+    upstream: Upstream, request: UpstreamRequest = REQUEST
+) -> AsyncGenerator[EventFeed]:
+    """A streaming call, in a place of its own."""
+    tally = Tally(OPENAI_COMPLETIONS)
+    async with upstream.place(), upstream.stream(request, OPENAI_COMPLETIONS, tally) as feed:
+        yield feed
+
+
+@asynccontextmanager
+async def whole_of(upstream: Upstream) -> AsyncGenerator[Feed]:
+    """The same for one whose answer is no stream."""
+    async with upstream.place(), upstream.whole(REQUEST) as feed:
+        yield feed
 
 
 async def read(upstream: Upstream, request: UpstreamRequest = REQUEST) -> list[Arrival]:

@@ -62,8 +62,6 @@ async def test_answer_without_a_head_in_time_is_silent(nursery: trio.Nursery) ->
     with pytest.raises(UpstreamSilent):
         await upstream.forward(REQUEST).__aenter__()
 
-    assert upstream.open_calls == 0
-
 
 async def test_body_that_breaks_off_is_broken(nursery: trio.Nursery) -> None:
     engine = await start_engine(nursery, play_and_finish(CHUNKED % b"200 OK", chunk(b"ab")))
@@ -82,7 +80,7 @@ async def test_call_that_is_left_early_leaves_nothing(
     engine = await start_engine(nursery, play(*segments))
     upstream = upstream_to(engine)
     with TaskCensus() as census:
-        async with upstream.forward(REQUEST) as answer:
+        async with upstream.place(), upstream.forward(REQUEST) as answer:
             for _ in range(pieces_read):
                 await anext(answer)
             assert upstream.open_calls == 1

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from tests.upstream.calls import REQUEST, generate, read, stream_of, upstream_to
+from tests.upstream.calls import generate, read, stream_of, upstream_to, whole_of
 from tests.upstream.engine import (
     HEAD_OF_STREAM,
     LAST_CHUNK,
@@ -70,7 +70,7 @@ async def test_refusal_is_kept_as_it_came(
 ) -> None:
     engine = await start_engine(nursery, play(*segments))
     upstream = upstream_to(engine)
-    source = upstream.whole(REQUEST) if made_by == "whole" else stream_of(upstream)
+    source = whole_of(upstream) if made_by == "whole" else stream_of(upstream)
     with TaskCensus() as census:
         with pytest.raises(UpstreamRefused) as refusal:
             await source.__aenter__()

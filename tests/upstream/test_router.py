@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import random
 from contextlib import suppress
@@ -13,6 +14,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.exhaustive.tally import tally
 from tests.support.reading import read_to_end
+from tests.support.stepping import AtStep
 from tests.upstream.calls import REQUEST
 from tests.upstream.fleet import (
     FIRST_TOKEN,
@@ -34,7 +36,7 @@ from trioproxy.config import Gateway, RouteEntry, Settings, TargetEntry, Upstrea
 from trioproxy.fanout import SourceFailed, open_hub
 from trioproxy.testing import Trial, cancel_at_every_checkpoint, fail_at_every_io
 from trioproxy.testing.network import VirtualNetwork
-from trioproxy.testing.upstream import UpstreamCall
+from trioproxy.testing.upstream import UpstreamCall, sse
 from trioproxy.upstream import (
     UnknownModel,
     UpstreamBroken,
@@ -243,6 +245,40 @@ async def test_a_request_that_is_too_much_for_it_does_not_shut_it_for_others(
         assert fleet.standing("b").breaker.state == "closed"
 
 
+async def test_a_head_without_events_is_a_failure_though_no_other_call_follows(
+    autojump_clock: MockClock,
+) -> None:
+    routes, options = [in_turn("a", retries=0)], {"breaker_failures": 1}
+    async with open_fleet({"a": [says_its_head_and_nothing]}, routes, **options) as fleet:
+        with pytest.raises(UpstreamSilent):
+            await fleet.read()
+
+        assert fleet.standing("a").breaker.state == "open"
+
+
+@pytest.mark.parametrize(
+    ("status", "state", "results"),
+    [
+        (200, "closed", {"answered": 2}),
+        (404, "closed", {"answered": 2}),
+        (500, "closed", {"refused": 2}),
+        (503, "open", {"refused": 2}),
+    ],
+)
+async def test_the_status_of_what_is_forwarded_counts_though_it_is_passed_through(
+    status: int, state: str, results: dict[str, int], autojump_clock: MockClock
+) -> None:
+    request = UpstreamRequest("POST", b"/v1/embeddings", [], b"")
+    routes, options = [in_turn("a", retries=0)], {"breaker_failures": 2}
+    async with open_fleet({"a": [refuses(status)]}, routes, **options) as fleet:
+        for _ in range(2):
+            async with fleet.router.forward(None, request) as answer:
+                assert answer.head.status == status
+
+        standing = fleet.standing("a")
+        assert (standing.breaker.state, standing.results) == (state, results)
+
+
 async def test_one_call_at_a_time_finds_out_whether_it_is_well_again(
     autojump_clock: MockClock,
 ) -> None:
@@ -277,6 +313,34 @@ async def test_one_that_finds_out_slowly_does_not_keep_the_others_out(
             nursery.cancel_scope.cancel()
 
         assert fleet.standing("bad").breaker.state == "closed"
+
+
+async def test_who_leaves_that_found_out_slowly_lets_in_nobody_beside_who_finds_out_now(
+    autojump_clock: MockClock,
+) -> None:
+    scripts = {"bad": [refuses(502), says_nothing]}
+    options = {"breaker_failures": 1, "breaker_seconds": 1.0}
+    async with open_fleet(scripts, [in_turn("bad", retries=0)], **options) as fleet:
+        await fails(fleet)
+        await trio.sleep(1)
+        slow = trio.CancelScope()
+
+        async def read_slowly() -> None:
+            with slow:
+                await fleet.read()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read_slowly)
+            await trio.sleep(1)
+            nursery.start_soon(fleet.read)
+            await wait_all_tasks_blocked()
+            slow.cancel()
+            await wait_all_tasks_blocked()
+            with pytest.raises(UpstreamUnavailable):
+                await fleet.read()
+            nursery.cancel_scope.cancel()
+
+        assert fleet.calls == ["bad", "bad", "bad"]
 
 
 async def test_what_a_call_comes_to_that_was_made_long_ago_tells_nothing_of_now(
@@ -385,6 +449,49 @@ async def test_who_waits_in_vain_for_a_place_blames_nobody(autojump_clock: MockC
 
         assert fleet.standing("a").breaker.state == "closed"
         assert fleet.calls == ["a"]
+
+
+async def slowly_refuses(call: UpstreamCall) -> None:
+    await trio.sleep(1)
+    await refuses(503)(call)
+
+
+async def test_who_waits_for_a_place_of_one_that_fails_meanwhile_goes_elsewhere(
+    autojump_clock: MockClock,
+) -> None:
+    options = {"max_calls": 1, "breaker_failures": 2, "breaker_seconds": 60.0}
+    routes = [in_turn("bad", "good", retries=1)]
+    async with open_fleet({"bad": [slowly_refuses], "good": [GOOD]}, routes, **options) as fleet:
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(fleet.read)
+
+        assert (fleet.calls.count("bad"), fleet.calls.count("good")) == (2, 5)
+        standing = fleet.standing("bad")
+        assert standing.results == {"refused": 2, "unavailable": 3}
+        assert (standing.passed_on, standing.breaker.state) == (5, "open")
+
+
+async def test_who_waits_for_a_place_of_the_only_one_is_told_that_it_has_failed_meanwhile(
+    autojump_clock: MockClock,
+) -> None:
+    options = {"max_calls": 1, "breaker_failures": 1, "breaker_seconds": 60.0}
+    told: list[SourceFailed] = []
+
+    async def read() -> None:
+        with pytest.raises(SourceFailed) as failure:
+            await fleet.read()
+        told.append(failure.value)
+
+    async with open_fleet({"bad": [slowly_refuses]}, [in_turn("bad")], **options) as fleet:
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(read)
+
+        assert fleet.calls == ["bad"]
+        waited = [error for error in told if isinstance(error, UpstreamUnavailable)]
+        assert [error.retry_after for error in waited] == [60, 60]
+        assert trio.current_time() < 1 + LONGEST
 
 
 async def test_who_was_silent_for_so_long_is_not_asked_again(autojump_clock: MockClock) -> None:
@@ -513,6 +620,53 @@ async def test_one_at_the_same_url_keeps_its_places_and_its_standing(
         assert fleet.roster.open_calls == 0
 
 
+async def test_who_is_asked_for_its_health_no_more_is_up_whatever_it_was_about_to_say(
+    autojump_clock: MockClock,
+) -> None:
+    steps = itertools.count(1)
+    while await is_taken_out_before(next(steps)):
+        pass
+
+    assert next(steps) > 3
+
+
+async def is_taken_out_before(step: int) -> bool:
+    """Take its health out of the settings right before this step of the second time that it says
+    that it is ill. Whether there were so many."""
+    says = trio.Event()
+
+    async def is_ill(call: UpstreamCall) -> None:
+        if len(fleet.calls) == 2:
+            says.set()
+            await trio.sleep(0.1)
+        await refuses(503)(call)
+
+    options = {"health": "/health", "health_interval": 1.0}
+    async with open_fleet({"a": [is_ill]}, **options) as fleet:
+        await says.wait()
+        with AtStep(step, lambda: fleet.roster.configure(settings_of("a"))) as instant:
+            await trio.sleep(0.5)
+
+        assert fleet.standing("a").is_up == instant.was_reached
+    return instant.was_reached
+
+
+async def test_a_call_is_counted_once_whatever_has_changed_since_it_was_made(
+    autojump_clock: MockClock,
+) -> None:
+    counts: list[int] = []
+    async with open_fleet({"a": [says_its_head_and_nothing]}) as fleet:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fleet.read)
+            await wait_all_tasks_blocked()
+            for names in ("a", "ab", "b", "cb", "a"):
+                fleet.roster.configure(settings_of(*names))
+                counts.append(fleet.roster.open_calls)
+            nursery.cancel_scope.cancel()
+
+        assert (counts, fleet.roster.open_calls) == ([1] * 5, 0)
+
+
 async def test_a_call_of_an_upstream_that_is_gone_from_the_settings_goes_on(
     autojump_clock: MockClock,
 ) -> None:
@@ -520,8 +674,9 @@ async def test_a_call_of_an_upstream_that_is_gone_from_the_settings_goes_on(
 
     async def script(call: UpstreamCall) -> None:
         await call.start()
+        await call.write(sse(b"a"))
         await may_end.wait()
-        await call.finish(b"data: [DONE]\n\n")
+        await call.finish(sse(b"[DONE]"))
 
     async with open_fleet({"a": [script]}, [in_turn("a", retries=0)]) as fleet:
         async with fleet.source() as feed:
@@ -529,7 +684,7 @@ async def test_a_call_of_an_upstream_that_is_gone_from_the_settings_goes_on(
             assert ([each.upstream.name for each in fleet.roster.members]) == ["b"]
             assert fleet.roster.open_calls == 1
             may_end.set()
-            assert [each.data async for some in feed for each in some] == [b"[DONE]"]
+            assert [each.data async for some in feed for each in some] == [b"a", b"[DONE]"]
 
         assert fleet.roster.open_calls == 0
         with pytest.raises(UpstreamUnreachable):

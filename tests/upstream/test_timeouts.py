@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from tests.upstream.calls import REQUEST, generate, read, stream_of, upstream_to
+from tests.upstream.calls import REQUEST, generate, read, stream_of, upstream_to, whole_of
 from tests.upstream.clockwork import TimedAnswer
 from tests.upstream.engine import (
     DONE,
@@ -113,7 +113,7 @@ async def test_answer_that_is_no_stream_has_one_deadline_for_all_of_it(
     upstream = Upstream("http://engine.test", timeouts=Timeouts(first_token=10, inter_token=5))
     called_at = trio.current_time()
 
-    reading = await generate(upstream.whole(REQUEST))
+    reading = await generate(whole_of(upstream))
 
     assert (reading.data, reading.end) == ([b"{", b"{"], failed("timeout"))
     assert trio.current_time() - called_at == 10

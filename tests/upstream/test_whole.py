@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from tests.support.reading import read_to_end
-from tests.upstream.calls import REQUEST, generate, upstream_to
+from tests.upstream.calls import generate, upstream_to, whole_of
 from tests.upstream.engine import LAST_CHUNK, Script, chunk, play, play_and_finish, start_engine
 from trioproxy.fanout import COMPLETED, Limits, Outcome, failed, open_hub
 from trioproxy.testing import TaskCensus
@@ -42,7 +42,7 @@ async def test_answer_is_complete_when_its_body_is(
     engine = await start_engine(nursery, script)
     upstream = upstream_to(engine)
     with TaskCensus() as census:
-        reading = await generate(upstream.whole(REQUEST))
+        reading = await generate(whole_of(upstream))
 
         assert (b"".join(reading.data), reading.end) == (body, end)
         assert upstream.open_calls == 0
@@ -56,7 +56,7 @@ async def test_answer_that_does_not_come_in_time_ends_the_call_and_its_connectio
     engine = await start_engine(nursery, play(*segments))
     upstream = upstream_to(engine, timeouts=Timeouts(first_token=0.2))
     with TaskCensus() as census:
-        reading = await generate(upstream.whole(REQUEST))
+        reading = await generate(whole_of(upstream))
 
         assert reading.end == failed("timeout")
         assert upstream.open_calls == 0
@@ -67,7 +67,7 @@ async def test_answer_that_does_not_come_in_time_ends_the_call_and_its_connectio
 async def test_pieces_arrive_as_they_come(nursery: trio.Nursery) -> None:
     engine = await start_engine(nursery, play(OF_A_LENGTH, b'{"a"'))
 
-    async with upstream_to(engine).whole(REQUEST) as feed:
+    async with whole_of(upstream_to(engine)) as feed:
         pieces = aiter(feed)
         (first,) = await anext(pieces)
         await engine.peers[0].played.wait()
@@ -87,7 +87,7 @@ async def test_pieces_arrive_as_they_come(nursery: trio.Nursery) -> None:
 async def test_head_of_the_answer_is_handed_on(nursery: trio.Nursery) -> None:
     engine = await start_engine(nursery, play(OF_A_LENGTH, b'{"a": 1}'))
 
-    async with upstream_to(engine).whole(REQUEST) as feed:
+    async with whole_of(upstream_to(engine)) as feed:
         head = feed.head
 
     assert head == Head(200, [(b"content-type", b"application/json"), (b"content-length", b"8")])
@@ -98,7 +98,7 @@ async def test_answer_that_is_too_large_to_keep_is_left_at_once(nursery: trio.Nu
     upstream = upstream_to(engine)
     with TaskCensus() as census:
         async with open_hub(Limits(max_transcript_bytes=50_000)) as hub:
-            with hub.join("key", upstream.whole(REQUEST), when_full="fail") as subscriber:
+            with hub.join("key", whole_of(upstream), when_full="fail") as subscriber:
                 reading = await read_to_end(subscriber)
 
         assert reading.end == failed("too_large")

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import openai
+import pytest
 import trio
 from trio_websocket import open_websocket_url
 
@@ -55,6 +56,21 @@ def to(*names: str, **models: str) -> tuple[TargetEntry, ...]:
 async def open_routed(gateway: Gateway, **settings: Any) -> AsyncGenerator[Service]:
     async with open_service("", upstream=None, gateway=gateway, **settings) as service:
         yield service
+
+
+@pytest.mark.parametrize("streams", [b"true", b"false"])
+async def test_a_body_that_cannot_have_another_models_name_is_refused_before_it_is_a_generation(
+    streams: bytes,
+) -> None:
+    body = b'{"model":"fast","stream":%b,"\xff":1}' % streams  # JSON is UTF-8 (RFC 8259, 8.1)
+    async with open_upstream() as one:
+        route = RouteEntry(model="fast", to=to("one", one="llama-3.2-1b"))
+        async with open_routed(routed({"one": one.url}, route)) as service:
+            refused = await service.http.post(COMPLETIONS, content=body)
+            generations = await service.list_generations()
+
+    assert (refused.status_code, generations) == (400, [])
+    assert error_of(refused)["type"] == "invalid_request_error"
 
 
 async def test_each_model_is_asked_of_the_upstream_that_has_it() -> None:

@@ -76,6 +76,13 @@ _SECTIONS = {
         "max_address_connections",
         "max_loop_lag",
     ),
+    "Cluster": (
+        "cluster",
+        "cluster_publish",
+        "cluster_lease",
+        "cluster_down",
+        "cluster_patience",
+    ),
     "Answers that are kept": ("cache_ttl", "cache_size", "cache_replay_rate"),
     "Diagnosis": ("log", "traces", "debug"),
 }
@@ -150,6 +157,7 @@ def serve(config: Path | None, **flags: str | bool | None) -> None:
             f"(upstream {_upstreams(settings)}; sharing: {settings.coalesce})"
         )
 
+    _check_cluster(settings)
     try:
         with open_log(settings.log) as log:
             trio.run(_serve, settings, announce, log, load)
@@ -201,6 +209,19 @@ def _open_traces() -> AbstractAsyncContextManager[Listener]:
     except ModuleNotFoundError:
         raise WrongSetting("--traces needs OpenTelemetry: pip install 'trioproxy[otel]'") from None
     return open_traces()
+
+
+def _check_cluster(settings: Settings) -> None:
+    if settings.cluster is None:
+        return
+    try:
+        from trioproxy.cluster.redis import parse_address
+    except ModuleNotFoundError:
+        raise WrongSetting("--cluster needs coredis: pip install 'trioproxy[cluster]'") from None
+    try:
+        parse_address(settings.cluster)
+    except (ValueError, OSError) as error:
+        raise WrongSetting(f"cluster: {error}") from None
 
 
 @click.command("check-config")

@@ -31,6 +31,12 @@ def parse_url(text: str) -> str:
     return text.rstrip("/")
 
 
+def _parse_broker(text: str) -> str:
+    if not text.isprintable() or not re.match(r"(redis|valkey)s?://[^/?#]", text):
+        raise ValueError(text)
+    return text
+
+
 def _parse_origins(text: str) -> str:
     origins = [origin.strip() for origin in text.split(",") if origin.strip()]
     for origin in origins:
@@ -63,6 +69,7 @@ LIMIT = Form("SECONDS", "a number of seconds > 0, or inf")
 BEAT = Form("SECONDS", "a number of seconds >= 0.1, or inf")
 DELAY = Form("SECONDS", "a number of seconds >= 0, or inf")
 STAY = Form("SECONDS", "a number of seconds >= 0")
+LEASE = Form("SECONDS", "a number of seconds from 0.5 to 300")
 RATE = Form("NUMBER", "a number > 0, or inf")
 SIZE = Form("SIZE", "a size >= 1 byte, such as 65536, 512kB or 16MiB", _parse_size)
 COUNT = Form("NUMBER", "a whole number >= 1")
@@ -80,6 +87,12 @@ URL = Form("URL", "an http(s) URL with a host, and no user, query or fragment", 
 ORIGINS = Form(
     "ORIGINS", "origins such as https://app.example, separated by commas, or *", _parse_origins
 )
+BROKER = Form(
+    "URL",
+    "the URL of a broker, such as redis://127.0.0.1:6379/0 or valkeys://user:password@host",
+    _parse_broker,
+    secret=True,
+)
 KEY = Form("KEY", KEY_EXPECTED, secret=True)
 PATH = Form("FILE", "a file name")
 
@@ -89,6 +102,7 @@ Limit = Annotated[float, Meta(gt=0, extra={"form": LIMIT})]
 Beat = Annotated[float, Meta(ge=0.1, extra={"form": BEAT})]
 Delay = Annotated[float, Meta(ge=0, extra={"form": DELAY})]
 Stay = Annotated[float, Meta(ge=0, le=sys.float_info.max, extra={"form": STAY})]
+Lease = Annotated[float, Meta(ge=0.5, le=300, extra={"form": LEASE})]
 Rate = Annotated[float, Meta(gt=0, extra={"form": RATE})]
 Size = Annotated[int, Meta(ge=1, extra={"form": SIZE})]
 Count = Annotated[int, Meta(ge=1, extra={"form": COUNT})]

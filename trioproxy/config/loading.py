@@ -31,7 +31,7 @@ TOO_OPEN = (
 
 _TABLES = {
     table: {each.key: each for each in SETTINGS.values() if each.table == table}
-    for table in ("server", "limits", "cache", "cors")
+    for table in ("server", "limits", "cache", "cluster", "cors")
 }
 """The tables of a file, and what may stand in each."""
 

@@ -43,7 +43,7 @@ class UpstreamEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     max_queue: Annotated[int, Meta(ge=0)] = 100
     health: Path | None = None
     health_interval: Annotated[float, Meta(ge=0.1)] = 10.0
-    breaker_failures: Annotated[int, Meta(ge=1)] = 5
+    breaker_failures: Annotated[int, Meta(ge=1)] | None = 5
     breaker_seconds: _Seconds = 10.0
 
     @property

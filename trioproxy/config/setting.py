@@ -15,7 +15,7 @@ def variable_of(name: str) -> str:
     return PREFIX + name.upper()
 
 
-_OWN_TABLES = ("cors", "cache")
+_OWN_TABLES = ("cors", "cache", "cluster")
 """Their settings' names begin with the table's."""
 
 _RATES = ("requests_per_minute", "rate_limiter", "burst")
@@ -52,6 +52,8 @@ class Setting(NamedTuple):
     @property
     def key(self) -> str:
         """How it is written in that table: `write_timeout`."""
+        if self.name == self.table:
+            return "url"
         return self.name.removeprefix(f"{self.table}_") if self.table in _OWN_TABLES else self.name
 
     @property

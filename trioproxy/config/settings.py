@@ -10,6 +10,7 @@ from msgspec import Meta
 from trioproxy.config.addresses import is_loopback
 from trioproxy.config.forms import (
     BINDS,
+    BROKER,
     KEY,
     ORIGINS,
     PROXIES,
@@ -19,6 +20,7 @@ from trioproxy.config.forms import (
     Bound,
     Count,
     Delay,
+    Lease,
     Limit,
     Path,
     Rate,
@@ -32,6 +34,8 @@ from trioproxy.config.setting import Setting, read_off
 
 Coalesce = Literal["explicit", "identical", "off"]
 RateLimiter = Literal["sliding-window", "token-bucket"]
+Publish = Literal["demand", "always"]
+WhenDown = Literal["local", "refuse"]
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -207,6 +211,38 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             extra={"form": ORIGINS},
         ),
     ] = ""
+    cluster: Annotated[
+        str | None,
+        Meta(
+            description="Redis or Valkey, through which nodes share their generations.",
+            extra={"form": BROKER},
+        ),
+    ] = None
+    cluster_publish: Annotated[
+        Publish,
+        Meta(
+            description="What the nodes share of a generation: what another asks for, or always "
+            "all of it, so that it can be read when its node is gone."
+        ),
+    ] = "demand"
+    cluster_lease: Annotated[
+        Lease,
+        Meta(description="After how long without a sign of life a node counts as gone."),
+    ] = 6.0
+    cluster_down: Annotated[
+        WhenDown,
+        Meta(
+            description="New calls that would be shared, while the broker is away: each node makes "
+            "its own, or refuses them (503)."
+        ),
+    ] = "local"
+    cluster_patience: Annotated[
+        Limit,
+        Meta(
+            description="How long the broker may be away before readers of what another node runs "
+            "are told so."
+        ),
+    ] = 30.0
     cache_ttl: Annotated[
         Stay,
         Meta(

@@ -100,7 +100,7 @@ from trioproxy.fanout.errors import (
 )
 from trioproxy.fanout.event import Arrival, Batch, Event, Gap, Renderer
 from trioproxy.fanout.generation import Generation, Mode
-from trioproxy.fanout.hub import Hub, open_hub
+from trioproxy.fanout.hub import Hub, Identity, open_hub
 from trioproxy.fanout.limits import Limits, Share, ShareOf
 from trioproxy.fanout.outcome import (
     COMPLETED,
@@ -111,16 +111,17 @@ from trioproxy.fanout.outcome import (
     failed,
 )
 from trioproxy.fanout.pump import Sink
-from trioproxy.fanout.source import Feed, Source
+from trioproxy.fanout.source import Ended, Feed, Source
 from trioproxy.fanout.subscriber import OnLag, Subscriber
 from trioproxy.fanout.transcript import Transcript, WhenFull
-from trioproxy.fanout.watch import Watch, WatchFactory
+from trioproxy.fanout.watch import Watch, WatchFactory, watch_nothing
 
 __all__ = [
     "COMPLETED",
     "Arrival",
     "Batch",
     "CursorAhead",
+    "Ended",
     "Event",
     "Evicted",
     "EvictionReason",
@@ -132,6 +133,7 @@ __all__ = [
     "Hub",
     "HubClosed",
     "HubFull",
+    "Identity",
     "Limits",
     "Mode",
     "OnLag",
@@ -155,4 +157,5 @@ __all__ = [
     "failed",
     "grace",
     "open_hub",
+    "watch_nothing",
 ]

@@ -13,11 +13,11 @@ import trio
 
 from trioproxy.fanout.courier import Courier
 from trioproxy.fanout.errors import CursorAhead, SourceFailed, TooManySubscribers
-from trioproxy.fanout.event import Arrival
+from trioproxy.fanout.event import Arrival, Gap
 from trioproxy.fanout.limits import Shares
 from trioproxy.fanout.outcome import Outcome, cancelled, failed
 from trioproxy.fanout.pump import Pump
-from trioproxy.fanout.source import Source
+from trioproxy.fanout.source import Ended, Source
 from trioproxy.fanout.subscriber import OnLag, Subscriber
 from trioproxy.fanout.transcript import Transcript
 from trioproxy.fanout.watch import WatchFactory
@@ -25,6 +25,9 @@ from trioproxy.fanout.watch import WatchFactory
 logger = logging.getLogger(__name__)
 
 Mode = Literal["replay", "live", "private"]
+
+ABANDONED = cancelled("abandoned")
+"""The outcome of one that nobody was left to read."""
 
 FINISH_SECONDS = 2.0
 """How long the reader may go on to the end of a body whose outcome is decided, so that the
@@ -40,7 +43,9 @@ class Generation:
     both on and looks into neither. ``outcome`` is None while it runs. ``created_at``,
     ``first_event_at`` and ``ended_at`` are wall-clock times in seconds since the epoch (None: not
     yet). ``watch`` is told what happens to it. ``linger`` is the longest that any of its requests
-    asked for, in seconds.
+    asked for, in seconds. ``is_replica`` says that it copies one that runs elsewhere: to be
+    abandoned here is not the end of that one, and is not retained as if it were. Its linger is
+    ``notice`` seconds longer than was asked for.
     """
 
     def __init__(
@@ -59,6 +64,8 @@ class Generation:
         tenant: str = "",
         origin: object = None,
         max_seconds: float = math.inf,
+        is_replica: bool = False,
+        notice: float = 0.0,
     ) -> None:
         self.id = generation_id
         self.key: Hashable | None = None
@@ -68,6 +75,8 @@ class Generation:
         self.max_subscribers = max_subscribers
         self.tenant = tenant
         self.origin = origin
+        self.is_replica = is_replica
+        self.notice = notice
         self.subscribers: set[Subscriber] = set()
         self.waiting: set[Subscriber] = set()
         self.outcome: Outcome | None = None
@@ -142,13 +151,14 @@ class Generation:
         self.watch.left(subscriber)
         if self.subscribers or self.outcome is not None:
             return
-        if self.linger > 0:
+        if self.linger + self.notice > 0:
             self._begin_linger()
         else:
             self.cancel("abandoned")
 
     def _begin_linger(self) -> None:
-        self._scope.deadline = min(self._ends_at, trio.current_time() + self.linger)
+        linger_ends_at = trio.current_time() + self.linger + self.notice
+        self._scope.deadline = min(self._ends_at, linger_ends_at)
 
     # -- the end: decided once, synchronously ------------------------------------------------------
 
@@ -227,6 +237,8 @@ class Generation:
                     async for arrivals in feed:
                         self._append(arrivals)
                     self._settle(failed("truncated"))
+                except Ended as told:
+                    self._settle(told.outcome)
                 except Exception as error:
                     self.fail(error)
                 finally:  # told before the source is left, which may take a moment
@@ -234,9 +246,13 @@ class Generation:
         except Exception as error:
             self.fail(error)
 
-    def _append(self, arrivals: Sequence[Arrival]) -> None:
+    def _append(self, arrivals: Sequence[Arrival] | Gap) -> None:
         if self.outcome is not None:
             return  # the outcome was the last thing to be said; the rest of the body is only read
+        if isinstance(arrivals, Gap):
+            self.transcript.pass_over(arrivals)
+            self._ring(trio.current_time())
+            return
         if self.first_event_at is None and arrivals:
             self.first_event_at = time.time()
         decided, now = None, trio.current_time()

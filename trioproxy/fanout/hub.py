@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import AsyncGenerator, Collection, Generator, Hashable
 from contextlib import asynccontextmanager, contextmanager
+from typing import NamedTuple
 
 import trio
 
 from trioproxy.fanout.courier import Courier
 from trioproxy.fanout.errors import CursorAhead, HubClosed, HubFull
-from trioproxy.fanout.generation import Generation, Mode
+from trioproxy.fanout.generation import ABANDONED, Generation, Mode
 from trioproxy.fanout.limits import Limits, Share, ShareOf, Shares
 from trioproxy.fanout.retention import Retention
 from trioproxy.fanout.source import Source
@@ -43,6 +45,16 @@ async def open_hub(
             finally:
                 hub.close()
         outer.cancel_scope.cancel(reason="no generation is left")
+
+
+class Identity(NamedTuple):
+    """What a generation is named: an id of the caller's, which no other has or had; and whether it
+    is a replica of the one that has it elsewhere. ``notice`` is for how many seconds it lingers
+    beyond what was asked for, for whoever looks whether it may end."""
+
+    generation_id: str
+    is_replica: bool = False
+    notice: float = 0.0
 
 
 class Hub:
@@ -88,6 +100,7 @@ class Hub:
         when_full: WhenFull = "trim",
         tenant: str = "",
         origin: object = None,
+        identity: Identity | None = None,
     ) -> Generator[Subscriber]:
         """Subscribe to the generation that runs under ``key``, or start one that reads ``source``.
 
@@ -95,7 +108,8 @@ class Hub:
         gets: ``"replay"`` everything so far and then live, ``"live"`` only what comes next,
         ``"private"`` a generation of its own, found under no key. A ``key`` of None is never shared
         either. ``after`` is the seq last read. ``linger`` is how many seconds the generation may
-        outlive its last subscriber.
+        outlive its last subscriber. ``identity`` is that of a generation that is started, if it has
+        one already.
 
         Raises :class:`HubClosed`, :class:`HubFull`, :class:`TooManyGenerations`,
         :class:`TooManySubscribers` or :class:`CursorAhead`, with nothing started and nobody joined.
@@ -107,7 +121,7 @@ class Hub:
         if generation is None:
             if after:
                 raise CursorAhead(f"event {after} was asked for of a generation yet to start")
-            generation = self._make(source, mode, linger, when_full, tenant, origin)
+            generation = self._make(source, mode, linger, when_full, tenant, origin, identity)
         with generation.subscribe(
             after=after, mode=mode, linger=linger, on_lag=on_lag, max_lag=self.limits.max_lag
         ) as subscriber:
@@ -145,6 +159,7 @@ class Hub:
         when_full: WhenFull = "trim",
         tenant: str = "",
         origin: object = None,
+        identity: Identity | None = None,
     ) -> Generation:
         """Start a generation that nobody reads yet: it begins in its linger, and ends with it if
         nobody comes.
@@ -157,7 +172,7 @@ class Hub:
             key = None
         generation = self.find(key)
         if generation is None:
-            generation = self._make(source, mode, linger, when_full, tenant, origin)
+            generation = self._make(source, mode, linger, when_full, tenant, origin, identity)
             self._launch(generation, key)
         else:
             generation.outlive_subscribers(linger)
@@ -180,6 +195,10 @@ class Hub:
         if running is not None and running.can_be_joined:
             return running
         return self._retention.get(generation_id)
+
+    def is_running(self, generation_id: str) -> bool:
+        """Whether the generation with this id is here and has no outcome."""
+        return generation_id in self._running
 
     @property
     def running(self) -> Collection[Generation]:
@@ -240,6 +259,7 @@ class Hub:
         when_full: WhenFull,
         tenant: str,
         origin: object,
+        identity: Identity | None,
     ) -> Generation:
         if self._draining.is_set():
             raise HubClosed("shutting down: no new generation is started")
@@ -248,7 +268,10 @@ class Hub:
             raise HubFull("generations", "as many generations are running as can")
         if not self._retention.make_room():
             raise HubFull("memory", "what is running takes all the memory there is for it")
-        generation_id = f"gen_{secrets.token_hex(16)}"
+        identity = identity or Identity(f"gen_{secrets.token_hex(16)}")
+        generation_id, is_replica, notice = identity
+        assert generation_id not in self._running
+        self._retention.discard(generation_id)  # a replica that did not hear the end
         transcript = Transcript(
             generation_id,
             max_bytes=self.limits.max_transcript_bytes,
@@ -262,13 +285,15 @@ class Hub:
             mode=mode,
             linger=linger,
             max_subscribers=self.limits.max_subscribers,
-            max_seconds=self.limits.max_seconds,
+            max_seconds=math.inf if is_replica else self.limits.max_seconds,
             tenant=tenant,
             origin=origin,
             shares=self._shares,
             courier=self._courier,
             watch=self._watch,
             on_end=self._retain,
+            is_replica=is_replica,
+            notice=notice,
         )
 
     def _launch(self, generation: Generation, key: Hashable | None) -> None:
@@ -287,5 +312,8 @@ class Hub:
         self._shares.remove_generation(generation.tenant)
         if generation.key is not None:
             del self._by_key[generation.key]
-        self._retention.add(generation)
+        if generation.is_replica and generation.outcome == ABANDONED:
+            generation.transcript.clear()
+        else:
+            self._retention.add(generation)
         self._changed.unpark_all()

@@ -77,6 +77,12 @@ class Retention:
         self.budget.relieve(room)
         return self.budget.holds(room)
 
+    def discard(self, generation_id: str) -> None:
+        """Retain this one no longer, if it is retained."""
+        if generation_id in self._retained:
+            self._forget(self._retained[generation_id][0])
+            del self._forgotten[generation_id]
+
     def forget_oldest(self) -> bool:
         """Give the memory of the oldest one back; False if there is none."""
         for generation, _ in self._retained.values():

@@ -101,6 +101,13 @@ class Transcript:
                 self._grow(len(frame))
         return frame
 
+    def pass_over(self, gap: Gap) -> None:
+        """Go on behind a gap, which begins at the next event: what it spans was never had, and
+        what came before is dropped, for what is held is dense."""
+        self._trim(len(self._held))
+        self.last = gap.last
+        self.first = gap.last + 1
+
     def clear(self) -> None:
         """Drop every event. Readers that are not through are told of the gap; seqs are not used
         again."""

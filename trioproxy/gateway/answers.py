@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import trio
 
-from trioproxy.fanout import Arrival, Feed, Source
+from trioproxy.fanout import Arrival, Feed, Gap, Source
 from trioproxy.wire import Message, Tally
 
 EVENT_BYTES = 150
@@ -122,12 +122,14 @@ class _Recording:
         self._read: list[Arrival] | None = []
         self._held_bytes = ANSWER_BYTES
 
-    def __aiter__(self) -> AsyncIterator[Sequence[Arrival]]:
+    def __aiter__(self) -> AsyncIterator[Sequence[Arrival] | Gap]:
         return self
 
-    async def __anext__(self) -> Sequence[Arrival]:
+    async def __anext__(self) -> Sequence[Arrival] | Gap:
         arrivals = await anext(self._feed)
-        if self._read is not None:
+        if isinstance(arrivals, Gap):
+            self._read = None
+        elif self._read is not None:
             self._remember(self._read, arrivals)
         return arrivals
 

@@ -39,9 +39,15 @@ class Tenant:
     is_admin: bool
 
     @property
+    def has_key(self) -> bool:
+        """Whether its credentials are a key of ours; else they are what it brings for the
+        engine."""
+        return not self.name.startswith(DIGEST)
+
+    @property
     def is_operator(self) -> bool:
         """Whether it may do what operators do: an admin, or anybody where nobody needs a key."""
-        return self.is_admin or self.name.startswith(DIGEST)
+        return self.is_admin or not self.has_key
 
 
 class Tenants:

@@ -62,7 +62,7 @@ class KernelSocket(stdlib_socket.socket):
 
 
 @runtime_checkable
-class Standing(Protocol):
+class Mounted(Protocol):
     """A socket of trio's that is not the kernel's (see
     :func:`trio.socket.set_custom_socket_factory`), and stands on another."""
 
@@ -72,4 +72,4 @@ class Standing(Protocol):
 
 def take_over(socket: trio.socket.SocketType) -> Socket:
     """What a connected socket of trio's stands on. The given one is of no more use."""
-    return socket.endpoint if isinstance(socket, Standing) else KernelSocket(socket.detach())
+    return socket.endpoint if isinstance(socket, Mounted) else KernelSocket(socket.detach())

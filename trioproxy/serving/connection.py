@@ -76,6 +76,7 @@ class Connection:
         self._reading = trio.CancelScope()
         self._deadline = math.inf
         self._closing = False
+        self._last_was_called = False
         self._turn_has_come = False
         self._nursery: trio.Nursery
         self._protocol: Http11 | None = None
@@ -83,6 +84,7 @@ class Connection:
     def call_last(self) -> None:
         """End the connection in ``LAST_CALL_SECONDS``, unless a request is under way then: that is
         answered, and the connection ends with it."""
+        self._last_was_called = True
         if self._protocol is None or self._protocol.is_idle:
             last_call = trio.current_time() + LAST_CALL_SECONDS
             self._deadline = self._reading.deadline = min(self._deadline, last_call)
@@ -158,8 +160,8 @@ class Connection:
         return self._stream is stream
 
     def _patience(self, seconds: float) -> float:
-        """How long a new client is waited for: ``seconds``, or less when the server is going."""
-        return min(seconds, LAST_CALL_SECONDS) if self._context.terminated.is_set() else seconds
+        """How long a new client is waited for: ``seconds``, or less after the last call."""
+        return min(seconds, LAST_CALL_SECONDS) if self._last_was_called else seconds
 
     def _wait_for_client(self, seconds: float) -> None:
         self._deadline = self._reading.deadline = trio.current_time() + seconds

@@ -8,7 +8,7 @@ from trioproxy.web import ProxyApp
 
 
 class Front:
-    """Each request and each WebSocket is answered by the application ``app`` as it is when it
+    """Each request and each WebSocket is answered by the application that ``app`` is when it
     begins, to its end."""
 
     def __init__(self, app: ProxyApp) -> None:

@@ -29,6 +29,7 @@ from trioproxy.wire import Failure
 FIXED = (
     *("bind", "reuse_port", "certfile", "keyfile", "write_timeout", "heartbeat"),
     *("log", "traces"),
+    *("cluster", "cluster_publish", "cluster_lease", "cluster_down", "cluster_patience"),
 )
 """The settings that were used up when the proxy began."""
 
@@ -38,7 +39,7 @@ FAREWELL_SECONDS = 1.0
 KEEP_ALIVE_SECONDS = 15.0
 """Between two requests, and for the first: longer than the official clients keep a connection (5
 s)."""
-HANDSHAKE_SECONDS = 10.0
+TLS_HANDSHAKE_SECONDS = 10.0
 BACKLOG = 4096
 GARBAGE_AT_ONCE = 10_000
 """Objects that are made before the collector looks at them; Python's own 700 cost a tenth of the
@@ -72,8 +73,8 @@ class Proxy:
         return self.server.binds
 
     def configure(self, settings: Settings) -> list[str]:
-        """Let these settings hold from now on: for the next request, of whatever connection, and
-        the next generation. What runs goes on as it began.
+        """Let these settings hold from now on: for the next request, of whatever connection, what
+        is asked for next over a WebSocket, and the next generation. What runs goes on as it began.
 
         Returns the names of those that have changed and cannot: they hold after a restart. Raises
         :class:`~trioproxy.config.ConfigError`, with nothing changed, where they would let anybody
@@ -140,6 +141,7 @@ async def open_proxy(
         telemetry=telemetry,
         count_connections=lambda: len(server.connections),
         is_draining=lambda: server.is_draining,
+        present_calls=lambda: front.app.calls,
     ) as holdings:
         front = Front(create_app(settings, holdings))
         config = _server_config(settings)
@@ -242,5 +244,5 @@ def _server_config(settings: Settings) -> Config:
     # Nothing here grows with a connection's age, and to Node's fetch the cut of an answer that says
     # "Connection: close" looks like its proper end.
     config.keep_alive_max_requests = sys.maxsize
-    config.ssl_handshake_timeout = HANDSHAKE_SECONDS
+    config.ssl_handshake_timeout = TLS_HANDSHAKE_SECONDS
     return config

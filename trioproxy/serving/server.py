@@ -19,7 +19,7 @@ from trioproxy.serving.listener import ClientListener
 from trioproxy.serving.listening import Listen
 from trioproxy.serving.turnstile import Turnstile
 
-HANDSHAKE_SECONDS = 0.5
+TCP_HANDSHAKE_SECONDS = 0.5
 """How long TCP's handshakes that have begun get, where another process takes over. It must be less
 than a second (see :mod:`trioproxy.serving.shared_port`)."""
 
@@ -87,7 +87,7 @@ class Server:
         await self.announce_end()
         turned_away = [listener.turn_away() for listener in self.listeners]
         if any(turned_away):
-            await trio.sleep(HANDSHAKE_SECONDS)
+            await trio.sleep(TCP_HANDSHAKE_SECONDS)
         self._listening.cancel(reason="shutting down")
         await self._listens_no_more.wait()
         await trio.lowlevel.checkpoint()  # in which the last clients' tasks begin

@@ -53,6 +53,7 @@ class Turnstile:
         self._per_address: Counter[str] = Counter()
         self._leaving: deque[tuple[float, DirectStream]] = deque()
         self._one_leaves = trio.lowlevel.ParkingLot()
+        self._all_seen_off = False
 
     def guard(self, listener: ClientListener) -> ClientListener:
         """The listener, but for those who are turned away."""
@@ -80,6 +81,9 @@ class Turnstile:
 
     def _turn_away(self, client: DirectStream, failure: Failure) -> None:
         self._on_refusal(failure)
+        if self._all_seen_off:
+            client.kill()
+            return
         if self._is_tls:
             client.close()
             return
@@ -91,8 +95,8 @@ class Turnstile:
         self._one_leaves.unpark()
 
     async def see_off(self) -> NoReturn:
-        """Close those who were turned away when their time is over; all of them if cancelled. The
-        body of the one task that does."""
+        """Close those who were turned away when their time is over; all of them if cancelled, and
+        who is turned away after that at once. The body of the one task that does."""
         try:
             while True:
                 while not self._leaving:
@@ -101,8 +105,9 @@ class Turnstile:
                 while self._leaving and self._leaving[0][0] <= trio.current_time():
                     self._leaving.popleft()[1].close()
         finally:
-            for _, client in self._leaving:
-                client.kill()
+            self._all_seen_off = True
+            while self._leaving:
+                self._leaving.popleft()[1].kill()
 
 
 class _Guarded(ClientListener):

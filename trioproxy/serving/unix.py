@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import socket as stdlib_socket
 import stat
 
+from trioproxy.net import DirectStream
 from trioproxy.serving.listener import KernelListener
+
+logger = logging.getLogger(__name__)
 
 UMASK = 0o117
 """Who runs the proxy and its group may connect."""
@@ -21,14 +25,31 @@ class UnixListener(KernelListener):
     def __init__(self, socket: stdlib_socket.socket, *, write_timeout: float) -> None:
         super().__init__(socket, write_timeout=write_timeout)
         self._path: str = socket.getsockname()
-        self._file = _identity(self._path)
+        self._file: tuple[int, int] | None = _identity(self._path)
 
     def close(self) -> None:
         """As any listener's, and the file is gone."""
-        with contextlib.suppress(FileNotFoundError):
-            if _identity(self._path) == self._file:
-                os.unlink(self._path)
+        self._remove_file()
         super().close()
+
+    def _take_waiting(self) -> list[DirectStream]:
+        # First nobody gets in any more, not even who has found the file already: the kernel resets
+        # who comes between the last that is accepted and the closing.
+        self._remove_file()
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(stdlib_socket.SHUT_RD)
+        return super()._take_waiting()
+
+    def _remove_file(self) -> None:
+        file, self._file = self._file, None  # once
+        try:
+            # Its number is nobody else's as long as the socket is open.
+            if file is not None and _identity(self._path) == file:
+                os.unlink(self._path)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            logger.warning("the file of a socket that is closed stays: %s", error)
 
 
 def bind_unix(path: str) -> stdlib_socket.socket:

@@ -18,7 +18,9 @@ def describe_timing(timing: Timing) -> dict[str, object]:
     return {
         "object": "generation.timing",
         **_describe_call(timing),
-        "timeline": [(seq, _rounded(seconds)) for seq, seconds in timing.timeline()],
+        "timeline": [
+            (seq, _rounded(when - timing.accepted_at)) for seq, when in timing.reads.timeline()
+        ],
         "readers": [describe_reader(timing, reader) for reader in timing.all_readers],
     }
 
@@ -40,7 +42,7 @@ def _describe_call(timing: Timing) -> dict[str, object]:
         "ttft_seconds": timing.ttft,
         "duration_seconds": timing.duration,
         "cancel_to_closed_seconds": timing.cancel_to_closed,
-        "tokens": timing.text_events,
+        "tokens": timing.reads.text_events,
         "tokens_per_second": timing.tokens_per_second,
         **_describe_gaps(timing),
     }
@@ -50,7 +52,7 @@ def _describe_gaps(timing: Timing) -> dict[str, object]:
     """Worked out once for all who are told at the end, and they may be thousands."""
     if timing.told_gaps is not None:
         return timing.told_gaps
-    gaps = timing.gaps()
+    gaps = timing.reads.gaps()
     told: dict[str, object] = {
         "inter_token_seconds": quantiles(gaps),
         "burst_share": sum(not gap for gap in gaps) / len(gaps) if gaps else None,
@@ -66,7 +68,7 @@ def summarize_timing(timing: Timing) -> dict[str, object]:
         "model": timing.origin.model,
         "ttft_seconds": timing.ttft,
         "tokens_per_second": timing.tokens_per_second,
-        "recent_gaps": [_rounded(gap) for gap in timing.recent_gaps(RECENT_GAPS)],
+        "recent_gaps": [_rounded(gap) for gap in timing.reads.recent_gaps(RECENT_GAPS)],
     }
 
 

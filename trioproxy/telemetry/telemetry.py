@@ -18,6 +18,10 @@ class Telemetry:
         self.metrics = Metrics()
         self._listeners = (self.metrics, *listeners)
 
+    def tell(self, listener: Listener) -> None:
+        """Tell this one too what happens to generations that begin from now on."""
+        self._listeners = (*self._listeners, listener)
+
     def watch(self, generation: Generation) -> Watch:
         """The watch of a generation whose origin has what is measured (:class:`Origin`)."""
         origin = cast(Origin, generation.origin)

@@ -7,8 +7,6 @@ them is derived when somebody asks.
 
 from __future__ import annotations
 
-from array import array
-from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
@@ -18,10 +16,8 @@ import trio
 from trioproxy.fanout import Evicted, Generation, Subscriber, Watch
 from trioproxy.telemetry.histogram import Histogram
 from trioproxy.telemetry.reader import Joining, Reader
+from trioproxy.telemetry.reads import Reads
 from trioproxy.wire import Dialect, Tally
-
-KEPT_READS = 65_536
-"""Of so many reads of the upstream, the last, the times are kept: 24 bytes for each."""
 
 KEPT_READERS = 100
 """Of so many readers that have left is told how they fared, the last."""
@@ -74,8 +70,9 @@ class Timing(Watch):
 
     ``accepted_at``: the request came; ``created_at``: it was started; ``opened_at``: the head of
     the answer; ``first_text_at``: the first event with text; ``ended_at``: the outcome;
-    ``closed_at``: the upstream call was over. ``delays`` are of all deliveries of live events.
-    ``told_gaps`` is what was told of the gaps since it ended: they change no more.
+    ``closed_at``: the upstream call was over. ``reads`` are those of the upstream, up to the
+    outcome; ``delays`` are of all deliveries of live events. ``told_gaps`` is what was told of the
+    gaps since it ended: they change no more.
     """
 
     def __init__(
@@ -97,20 +94,13 @@ class Timing(Watch):
         self.late_joins = 0
         self.readers: dict[Subscriber, Reader] = {}
         self.gone: deque[Reader] = deque(maxlen=KEPT_READERS)
+        self.reads = Reads()
         self.told_gaps: dict[str, object] | None = None
         self._listeners = listeners
         self._delays = delays
         self._tally = origin.tally
         self._transcript = generation.transcript
         self._new: set[Reader] = set()  # lent before their first event
-        # Of each read: when it was, the seq of its last event, the events with text until then.
-        self._times = array("d")
-        self._seqs = array("Q")
-        self._texts = array("Q")
-        self._forgotten = (0, 0.0)  # events with text, and the time, of the last that is not kept
-        self._note_time = self._times.append  # on the path of every token
-        self._note_seq = self._seqs.append
-        self._note_texts = self._texts.append
         self._passes = 0
         self._pass_seconds = 0.0
 
@@ -125,15 +115,9 @@ class Timing(Watch):
 
     def arrived(self, now: float) -> None:
         texts = self._tally.text_events
-        self._note_time(now)
-        self._note_seq(self._transcript.last)
-        self._note_texts(texts)
+        self.reads.note(now, self._transcript.last, texts)
         if self.first_text_at is None and texts:
             self.first_text_at = now
-        if len(self._times) == 2 * KEPT_READS:
-            self._forgotten = (self._texts[KEPT_READS - 1], self._times[KEPT_READS - 1])
-            for column in (self._times, self._seqs, self._texts):
-                del column[:KEPT_READS]
 
     def joined(self, subscriber: Subscriber, *, resumes: bool) -> None:
         joining: Joining = "resume" if resumes else "late" if self.joins else "first"
@@ -160,7 +144,7 @@ class Timing(Watch):
         if reader.caught_up_at is None:
             reader.caught_up_at = now
         if cursor > reader.history:
-            delay = now - self._came_at(cursor)
+            delay = now - self.reads.came_at(cursor)
             reader.deliveries += 1
             reader.delay += delay
             if reader.longest_delay is not None and delay > reader.longest_delay:
@@ -246,29 +230,17 @@ class Timing(Watch):
         return self.since_accepted(self.first_text_at)
 
     @property
-    def last_text_at(self) -> float | None:
-        """When the latest event with text came."""
-        if self.first_text_at is None:
-            return None
-        return self._times[bisect_left(self._texts, self.text_events)]
-
-    @property
     def duration(self) -> float:
         """Seconds from the request to the outcome, or until now."""
         until = self.ended_at if self.ended_at is not None else trio.current_time()
         return until - self.accepted_at
 
     @property
-    def text_events(self) -> int:
-        """How many events with text have come, up to the outcome."""
-        return self._texts[-1] if self._texts else 0
-
-    @property
     def time_per_token(self) -> float | None:
         """Seconds for each event with text behind the first."""
-        if self.first_text_at is None or self.last_text_at is None or self.text_events < 2:
+        if self.first_text_at is None or self.reads.text_events < 2:
             return None
-        return (self.last_text_at - self.first_text_at) / (self.text_events - 1)
+        return (self.reads.last_text_at - self.first_text_at) / (self.reads.text_events - 1)
 
     @property
     def tokens_per_second(self) -> float | None:
@@ -287,7 +259,7 @@ class Timing(Watch):
         """As the engine told them; else its events with text; None where there are none."""
         usage = self._tally.usage
         told = usage and usage.completion_tokens
-        return told if told is not None else self.text_events or None
+        return told if told is not None else self.reads.text_events or None
 
     @property
     def cancel_to_closed(self) -> float | None:
@@ -300,40 +272,6 @@ class Timing(Watch):
             return None
         return self.closed_at - self.ended_at
 
-    def gaps(self) -> list[float]:
-        """Seconds between one event with text and the next, as they came: 0 within a read. Of those
-        whose times are kept."""
-        gaps: list[float] = []
-        seen, before = self._forgotten
-        has_first = not seen
-        for when, texts in zip(self._times, self._texts, strict=True):
-            if texts > seen:
-                gaps.append(when - before)
-                gaps += [0.0] * (texts - seen - 1)
-                seen, before = texts, when
-        return gaps[1:] if has_first else gaps  # there is none before the first
-
-    def recent_gaps(self, number: int) -> list[float]:
-        """The last of :meth:`gaps` that were between two reads."""
-        gaps: list[float] = []
-        texts, times = self._texts, self._times
-        latest: float | None = None
-        for index in range(len(times) - 1, -1, -1):
-            if len(gaps) == number:
-                break
-            if texts[index] > (texts[index - 1] if index else self._forgotten[0]):
-                if latest is not None:
-                    gaps.append(latest - times[index])
-                latest = times[index]
-        return gaps[::-1]
-
-    def timeline(self) -> list[tuple[int, float]]:
-        """Of each read: the seq of its last event, and the seconds from the request to it."""
-        return [
-            (seq, when - self.accepted_at)
-            for seq, when in zip(self._seqs, self._times, strict=True)
-        ]
-
     def _take_passes(self, subscriber: Subscriber, reader: Reader) -> None:
         """Count for a reader what the pump has delivered to it since it was lent, or last asked."""
         if reader.lent_since is not None:
@@ -342,12 +280,6 @@ class Timing(Watch):
             reader.deliveries += self._passes - passes
             reader.delay += self._pass_seconds - seconds
             reader.lent_since = (self._passes, self._pass_seconds)
-
-    def _came_at(self, seq: int) -> float:
-        """When the event came, or the oldest read of which the time is kept."""
-        if seq == self._seqs[-1]:  # the usual case of a reader that keeps up
-            return self._times[-1]
-        return self._times[bisect_left(self._seqs, seq)]
 
     def _why(self, subscriber: Subscriber) -> str:
         """Why a reader left: it was sent away, it had read how the generation ended, or it went."""

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Literal
 
 import trio
 
 State = Literal["closed", "open", "half-open"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Turn:
+    """A call, as its breaker knows it: which of its states it was begun in, counted."""
+
+    number: int
 
 
 class Breaker:
@@ -25,7 +33,13 @@ class Breaker:
         self._failed = 0
         self._open_until = -math.inf
         self._tried_until = -math.inf
-        self._turn: int = 0
+        self._number = 0
+        self._trial: Turn | None = None
+
+    @property
+    def can_open(self) -> bool:
+        """Whether anything is made of what calls come to."""
+        return self.failures < math.inf
 
     @property
     def state(self) -> State:
@@ -45,31 +59,33 @@ class Breaker:
         """Seconds until a call may be made, as far as they are known; 0 if one may."""
         return max(0.0, self._open_until - trio.current_time()) if self.state == "open" else 0.0
 
-    def begin(self) -> int:
-        """A call is made. Returns which turn it is of, to be told with what becomes of it."""
+    def begin(self) -> Turn:
+        """A call is made. Returns its turn, to be told with what becomes of it."""
+        turn = Turn(self._number)
         if self.state == "half-open":
+            self._trial = turn
             self._tried_until = trio.current_time() + self.seconds
-        return self._turn
+        return turn
 
-    def abandon(self, turn: int) -> None:
+    def abandon(self, turn: Turn) -> None:
         """Nothing has become of it: its client has left."""
-        if turn == self._turn:
+        if turn is self._trial:  # and not one that had its time: another is made since
             self._tried_until = -math.inf
 
-    def succeed(self, turn: int) -> None:
+    def succeed(self, turn: Turn) -> None:
         """It was answered."""
-        if turn == self._turn:
+        if turn.number == self._number:
             if self._failed >= self.failures:
-                self._turn += 1
+                self._number += 1
             self._failed = 0
             self._tried_until = -math.inf
 
-    def fail(self, turn: int) -> None:
+    def fail(self, turn: Turn) -> None:
         """It was not, and that was the upstream's fault."""
-        if turn != self._turn:
+        if turn.number != self._number:
             return
         self._failed += 1
         if self._failed >= self.failures:
-            self._turn += 1
+            self._number += 1
             self._open_until = trio.current_time() + self.seconds
             self._tried_until = -math.inf

@@ -23,6 +23,7 @@ async def watch_health(member: Member, path: str, interval: float) -> NoReturn:
     failures = 0
     while True:
         status = await status_of(member.upstream, path, seconds=interval)
+        await trio.lowlevel.checkpoint_if_cancelled()  # an answer may have come in the same tick
         failures = 0 if status < 400 else failures + 1
         member.standing.is_up = failures < FAILURES
         await trio.sleep(interval * random.uniform(1 - JITTER, 1))

@@ -24,13 +24,15 @@ class UpstreamRequest:
     """A request to make. ``target`` is path and query as they go on the wire, without the
     upstream's own prefix; ``headers`` are the client's, of which some travel on;
     ``trace_context`` goes with them, as it is when the call is made: whoever traces it may change
-    that until then."""
+    that until then. ``withholds_credentials`` says that the client's credentials are not for any
+    upstream."""
 
     method: str
     target: bytes
     headers: HeaderPairs
     body: bytes
     trace_context: Mapping[str, str] = field(default_factory=dict[str, str])
+    withholds_credentials: bool = False
 
     @property
     def all_headers(self) -> HeaderPairs:

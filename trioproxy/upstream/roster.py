@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -43,7 +42,6 @@ class _Recipe:
 
     entry: UpstreamEntry
     timeouts: Timeouts
-    forward_credentials: bool
     max_event_bytes: int
     trust_env: bool
     idle_seconds: float
@@ -57,7 +55,7 @@ class _Recipe:
                 name=entry.name,
                 key=entry.key,
                 headers=entry.headers,
-                forward_credentials=self.forward_credentials,
+                forward_credentials=entry.forward_credentials,
                 timeouts=self.timeouts,
                 max_event_bytes=self.max_event_bytes,
                 trust_env=self.trust_env,
@@ -73,7 +71,9 @@ class _Recipe:
         places, breaker, entry = member.upstream.places, member.standing.breaker, self.entry
         places.max_calls = math.inf if entry.max_calls is None else entry.max_calls
         places.max_waiting = entry.max_queue
-        breaker.failures, breaker.seconds = entry.breaker_failures, entry.breaker_seconds
+        failures = entry.breaker_failures
+        breaker.failures = math.inf if failures is None else failures
+        breaker.seconds = entry.breaker_seconds
         if entry.health is None:
             member.standing.is_up = True  # nobody would find out
 
@@ -94,7 +94,7 @@ class Roster:
         self._nursery = nursery
         self._upstream_url = upstream_url
         self._attended: dict[str, _Attended] = {}
-        self._former: list[Places] = []
+        self._former: set[Places] = set()
         self._routes: Sequence[Route] = ()
 
     @property
@@ -104,8 +104,8 @@ class Roster:
     @property
     def open_calls(self) -> int:
         """The calls that are made, or wait for their turn, those of former members included."""
-        places = {member.upstream.places for member in self.members}.union(self._former)
-        return sum(each.taken for each in places)
+        places = [member.upstream.places for member in self.members]
+        return sum(each.taken for each in (*places, *self._former))
 
     async def is_ready(self) -> bool:
         """Whether there is one that may be called, and that lives. If cancelled, nothing has
@@ -143,11 +143,13 @@ class Roster:
             if before.get(name) is not one:
                 one.made_of.put_in_force(one.member)
                 self._nursery.start_soon(_attend, one, name=f"upstream {name}")
-        self._former = [places for places in self._former if places.taken]
         for name, one in before.items():
             if attended.get(name) is not one:
                 one.scope.cancel(reason="no longer configured")
-                self._former.append(one.member.upstream.places)
+        # A call may be about to begin in those that are gone now.
+        former = {places for places in self._former if places.taken}
+        former |= {one.member.upstream.places for one in before.values()}
+        self._former = former - {member.upstream.places for member in self.members}
         self._routes = [_route(route, attended) for route in routes]
 
     def _attended_for(self, entry: UpstreamEntry, settings: Settings) -> _Attended:
@@ -191,7 +193,7 @@ def _tables(
             url=url,
             key=settings.upstream_key,
             forward_credentials=True,
-            breaker_failures=sys.maxsize,
+            breaker_failures=None,
         )
         return [single], [RouteEntry(model="*", to=(TargetEntry(upstream=SINGLE),), retries=0)]
     to = tuple(TargetEntry(upstream=upstream.name) for upstream in gateway.upstreams)
@@ -207,8 +209,6 @@ def _recipe(entry: UpstreamEntry, settings: Settings) -> _Recipe:
     return _Recipe(
         entry,
         timeouts,
-        # Where there are tenants, their keys are for this proxy only.
-        settings.gateway.is_open and entry.forward_credentials,
         settings.max_event,
         settings.trust_env,
         settings.upstream_keep_alive,

@@ -56,6 +56,14 @@ class Route:
         """Whether it is for this model. A ``*`` stands for anything, a ``?`` for one character."""
         return fnmatchcase(model, self.pattern)
 
+    def check(self, request: UpstreamRequest) -> None:
+        """Raises :class:`~trioproxy.wire.BadRequest` where the request cannot be rewritten for a
+        target that has another name for the model."""
+        for target in self.targets:
+            if target.model is not None:
+                target.rewrite(request)
+                return
+
     def without_names(self) -> Route:
         """The same, where no target has another name for a model."""
         return replace(self, targets=[replace(target, model=None) for target in self.targets])

@@ -8,7 +8,7 @@ call is left before the next is made, so there is never more than one.
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import TypeVar
 
@@ -23,15 +23,17 @@ from trioproxy.upstream.errors import (
     UpstreamUnavailable,
     UpstreamUnreachable,
 )
+from trioproxy.upstream.feed import EventFeed, WholeFeed
 from trioproxy.upstream.request import UpstreamRequest
 from trioproxy.upstream.roster import Roster
-from trioproxy.upstream.route import Route, Target
-from trioproxy.upstream.upstream import Upstream, read_refusal
+from trioproxy.upstream.route import Member, Route, Target
+from trioproxy.upstream.standing import Answered
+from trioproxy.upstream.upstream import read_refusal
 from trioproxy.wire import Dialect, Tally
 
-T = TypeVar("T")
-Enter = Callable[[AsyncExitStack, Upstream, UpstreamRequest], Awaitable[T]]
-"""Makes a call that the stack will end, and waits until it has succeeded."""
+A = TypeVar("A", bound=Answered)
+Make = Callable[[Member, UpstreamRequest], AbstractAsyncContextManager[A]]
+"""A call that has succeeded when it is entered."""
 
 SHORTEST, LONGEST = 0.25, 4.0
 """Seconds: the longest pause when all have been asked for the first time, and the longest of
@@ -42,9 +44,10 @@ class Router:
     """Makes each call of one of the upstreams on the ``roster`` that the model's route leads to.
 
     What may be called, and how often, is settled when the call is made. Raises
-    :class:`~trioproxy.upstream.UnknownModel` at once where no route is for the ``model``; entering
-    raises what entering the call of an :class:`Upstream` raises, of the last call that was made, or
-    :class:`~trioproxy.upstream.UpstreamUnavailable`.
+    :class:`~trioproxy.upstream.UnknownModel` at once where no route is for the ``model``, and
+    :class:`~trioproxy.wire.BadRequest` where a body cannot have the name that it has there;
+    entering raises what entering the call of an :class:`Upstream` raises, of the last call that was
+    made, or :class:`~trioproxy.upstream.UpstreamUnavailable`.
     """
 
     def __init__(self, roster: Roster) -> None:
@@ -53,31 +56,30 @@ class Router:
     def stream(
         self, model: str | None, request: UpstreamRequest, dialect: Dialect, tally: Tally
     ) -> AbstractAsyncContextManager[Feed]:
-        """A source: see :meth:`Upstream.stream`. Where the route has retries, its first event is
-        waited for on entry."""
+        """A source: see :meth:`Upstream.stream`. Where something hangs on its first event
+        (another call, a breaker), that is waited for on entry."""
         route = self._roster.route_for(model)
 
-        async def enter(
-            stack: AsyncExitStack, upstream: Upstream, request: UpstreamRequest
-        ) -> Feed:
-            feed = await stack.enter_async_context(upstream.stream(request, dialect, tally))
-            if route.retries:
-                await feed.begin()
-            return feed
+        @asynccontextmanager
+        async def make(member: Member, request: UpstreamRequest) -> AsyncGenerator[EventFeed]:
+            async with member.upstream.stream(request, dialect, tally) as feed:
+                if route.retries or member.standing.breaker.can_open:
+                    await feed.begin()
+                yield feed
 
-        return _answered(route, request, enter, is_retryable)
+        return _answered(route, request, make, is_retryable)
 
     def whole(
         self, model: str | None, request: UpstreamRequest
     ) -> AbstractAsyncContextManager[Feed]:
         """A source: see :meth:`Upstream.whole`."""
 
-        async def enter(
-            stack: AsyncExitStack, upstream: Upstream, request: UpstreamRequest
-        ) -> Feed:
-            return await stack.enter_async_context(upstream.whole(request))
+        def make(
+            member: Member, request: UpstreamRequest
+        ) -> AbstractAsyncContextManager[WholeFeed]:
+            return member.upstream.whole(request)
 
-        return _answered(self._roster.route_for(model), request, enter, is_retryable)
+        return _answered(self._roster.route_for(model), request, make, is_retryable)
 
     def forward(
         self, model: str | None, request: UpstreamRequest
@@ -86,26 +88,30 @@ class Router:
         again only if it was not done."""
         route = self._roster.default_route_for(model)
 
-        async def enter(
-            stack: AsyncExitStack, upstream: Upstream, request: UpstreamRequest
-        ) -> Answer:
-            answer = await stack.enter_async_context(upstream.forward(request))
-            head = answer.head
-            if route.retries and (head.status in {408, 429} or head.status >= 500):
-                raise UpstreamRefused(head.status, head.headers, await read_refusal(answer))
-            return answer
+        @asynccontextmanager
+        async def make(member: Member, request: UpstreamRequest) -> AsyncGenerator[Answer]:
+            async with member.upstream.forward(request) as answer:
+                head = answer.head
+                if route.retries and tells_of_now(head.status):
+                    raise UpstreamRefused(head.status, head.headers, await read_refusal(answer))
+                yield answer
 
         is_safe = request.method in {"GET", "HEAD", "OPTIONS"}  # RFC 9110, section 9.2.1
         may_follow = is_retryable if is_safe else was_not_done
         if model is None:
             route = route.without_names()  # there is none to change
-        return _answered(route, request, enter, may_follow)
+        return _answered(route, request, make, may_follow)
+
+
+def tells_of_now(status: int) -> bool:
+    """Whether an answer of this status is a refusal that another call might not get."""
+    return status in {408, 429} or status >= 500
 
 
 def is_retryable(error: SourceFailed) -> bool:
     """Whether another call might succeed where this one failed."""
     if isinstance(error, UpstreamRefused):
-        return error.status in {408, 429} or error.status >= 500
+        return tells_of_now(error.status)
     return True
 
 
@@ -113,28 +119,38 @@ def was_not_done(error: SourceFailed) -> bool:
     """Whether it is certain that the upstream has done nothing of what was asked."""
     if isinstance(error, UpstreamRefused):
         return error.status in {429, 503}
-    return isinstance(error, UpstreamUnreachable | UpstreamBusy)
+    return isinstance(error, UpstreamUnreachable | UpstreamBusy | UpstreamUnavailable)
+
+
+def _answered(
+    route: Route,
+    request: UpstreamRequest,
+    make: Make[A],
+    may_follow: Callable[[SourceFailed], bool],
+) -> AbstractAsyncContextManager[A]:
+    """The first call that succeeds, of those that the route has; left with the block."""
+    route.check(request)  # at once: in a generation it would be a crash
+    return _first(route, request, make, may_follow)
 
 
 @asynccontextmanager
-async def _answered(
+async def _first(
     route: Route,
     request: UpstreamRequest,
-    enter: Enter[T],
+    make: Make[A],
     may_follow: Callable[[SourceFailed], bool],
-) -> AsyncGenerator[T]:
-    """The first call that succeeds, of those that the route has; left with the block."""
+) -> AsyncGenerator[A]:
     async with AsyncExitStack() as stack:
-        yield await _try(route, request, enter, may_follow, stack)
+        yield await _try(route, request, make, may_follow, stack)
 
 
 async def _try(
     route: Route,
     request: UpstreamRequest,
-    enter: Enter[T],
+    make: Make[A],
     may_follow: Callable[[SourceFailed], bool],
     stack: AsyncExitStack,
-) -> T:
+) -> A:
     order, rounds, failure = list[Target](), 0, None
     for left in range(route.retries, -1, -1):
         order = [target for target in order if target.member.standing.is_available]
@@ -145,13 +161,12 @@ async def _try(
         target = order.pop(0)
         standing = target.member.standing
         try:
-            with standing.judged():
-                async with AsyncExitStack() as attempt:
-                    sent = target.rewrite(request)
-                    result = await enter(attempt, target.member.upstream, sent)
-                    stack.push_async_exit(attempt.pop_all())
+            result = await stack.enter_async_context(_placed(target, request, make))
+            is_refusal = tells_of_now(result.head.status)
+            standing.results["refused" if is_refusal else "answered"] += 1
             return result
         except SourceFailed as error:
+            standing.results[error.reason] += 1
             if isinstance(error, UpstreamSilent):  # it has had all the time there is
                 route = route.without(target)
             if not left or not route.targets or not may_follow(error):
@@ -159,6 +174,19 @@ async def _try(
             standing.passed_on += 1
             failure = error
     raise AssertionError("the last call has returned or raised")
+
+
+@asynccontextmanager
+async def _placed(
+    target: Target,
+    request: UpstreamRequest,
+    make: Make[A],
+) -> AsyncGenerator[A]:
+    """One call, in one of its upstream's places. Whether it may be made is seen once it has that:
+    those who went before may have failed."""
+    member = target.member
+    async with member.upstream.place(), AsyncExitStack() as stack:
+        yield await member.standing.enter(stack, make(member, target.rewrite(request)))
 
 
 def _order(route: Route, failure: SourceFailed | None) -> list[Target]:
@@ -172,7 +200,8 @@ async def _pause(rounds: int, failure: SourceFailed) -> None:
     """Wait before all are asked again: by chance, so that those whom one event has failed do not
     come back as one, and for what the upstream asks. Raises the failure where that is too long."""
     bound = min(LONGEST, SHORTEST * 2.0 ** (rounds - 1))
-    asked = failure.retry_after if isinstance(failure, UpstreamRefused) else 0.0
+    tells = isinstance(failure, UpstreamRefused | UpstreamUnavailable)
+    asked = failure.retry_after if tells else 0.0
     if asked > LONGEST:
         raise failure
     await trio.sleep(max(asked, random.uniform(bound / 2, bound)))

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import Protocol, TypeVar
 
 from trioproxy.fanout import SourceFailed
 from trioproxy.upstream.breaker import Breaker
-from trioproxy.upstream.errors import UpstreamBusy, UpstreamRefused
+from trioproxy.upstream.errors import UpstreamRefused, UpstreamUnavailable
+from trioproxy.upstream.request import Head
+
+
+class Answered(Protocol):
+    """What has been answered: a stream that has begun, a whole body, whatever there is a head
+    of."""
+
+    @property
+    def head(self) -> Head: ...
+
+
+A = TypeVar("A", bound=Answered)
 
 
 class Standing:
@@ -27,18 +39,19 @@ class Standing:
         """Whether a call may be made now."""
         return self.is_up and self.breaker.allows
 
-    @contextmanager
-    def judged(self) -> Generator[None]:
-        """For the length of the block a call is made, up to its first event: how that ends is
-        noted. If cancelled, nothing is."""
+    async def enter(self, stack: AsyncExitStack, call: AbstractAsyncContextManager[A]) -> A:
+        """Enter a call on the stack. How that ends decides whether the next may be made; if
+        cancelled, it decides nothing.
+
+        Raises :class:`UpstreamUnavailable` where none may be made now, and what the call raises.
+        """
+        if not self.is_available:
+            raise UpstreamUnavailable("the upstream is not well", self.breaker.remaining)
         turn = self.breaker.begin()
         try:
-            yield
+            answer = await stack.enter_async_context(call)
         except SourceFailed as error:
-            self.results[error.reason] += 1
-            if isinstance(error, UpstreamBusy):
-                self.breaker.abandon(turn)  # it was not called
-            elif is_fault(error):
+            if is_fault(error):
                 self.breaker.fail(turn)
             else:
                 self.breaker.succeed(turn)  # it is well enough to refuse
@@ -46,13 +59,19 @@ class Standing:
         except BaseException:
             self.breaker.abandon(turn)
             raise
-        self.results["answered"] += 1
-        self.breaker.succeed(turn)
+        if tells_fault(answer.head.status):
+            self.breaker.fail(turn)
+        else:
+            self.breaker.succeed(turn)
+        return answer
 
 
 def is_fault(error: SourceFailed) -> bool:
-    """Whether it tells that the upstream is not well. That something in the request was too much
-    for it (500) does not: else whoever sends such a request would shut it for all."""
-    if isinstance(error, UpstreamRefused):
-        return error.status > 500
-    return True
+    """Whether it tells that the upstream is not well."""
+    return tells_fault(error.status) if isinstance(error, UpstreamRefused) else True
+
+
+def tells_fault(status: int) -> bool:
+    """The same of an answer. That something in the request was too much for it (500) tells nothing:
+    else whoever sends such a request would shut it for all."""
+    return status > 500

@@ -66,7 +66,7 @@ async def _ask(upstream: Upstream, request: UpstreamRequest, seconds: float) -> 
     body = bytearray()
     with trio.move_on_after(seconds):
         try:
-            async with upstream.ask(request) as answer:
+            async with upstream.forward(request) as answer:
                 async for chunk in answer:  # to its end, so that the connection can be used again
                     body += chunk
                     if len(body) > MAX_ANSWER_BYTES:

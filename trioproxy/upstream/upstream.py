@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 import httpx
 import trio
 
-from trioproxy.fanout import Feed
 from trioproxy.upstream.call import Answer, open_call
 from trioproxy.upstream.errors import (
     UpstreamBroken,
@@ -50,7 +49,8 @@ class Timeouts:
 
 
 class Upstream:
-    """One engine's endpoint. Each call has one of its ``places``, and waits for one first.
+    """One engine's endpoint. Each call is made in one of its ``places``, which is waited for first
+    (:meth:`place`): who has waited may find that it is not to be made any more.
 
     ``key`` is sent in place of the client's credentials, which go on without one only where
     ``forward_credentials`` says so; ``headers`` in place of the client's of the same names.
@@ -91,6 +91,10 @@ class Upstream:
         """The calls that are made, or wait for a place."""
         return self.places.taken
 
+    def place(self) -> AbstractAsyncContextManager[None]:
+        """One of its places, for the length of the block: see :meth:`Places.place`."""
+        return self.places.place(self.timeouts.first_token)
+
     def keep_alive(self) -> AbstractAsyncContextManager[None]:
         """For the length of the block, a connection whose answer was read to its end is kept for
         the calls of the next ``idle_seconds``. Without it, each call has a connection of its
@@ -107,47 +111,37 @@ class Upstream:
         Entering raises :class:`UpstreamRefused` with the upstream's own answer where that is an
         error, or one of the other errors of this package.
         """
-        async with self._place():
-            first_deadline = trio.current_time() + self.timeouts.first_token
-            async with self._open(request, first_deadline) as answer:
-                expected = dialect.framing.media_type
-                if answer.head.media_type != expected:
-                    raise UpstreamNotStreaming(
-                        f"the upstream answered a streaming call with "
-                        f"{answer.head.media_type or 'an untyped body'} instead of {expected}"
-                    )
-                silence = "the upstream sent no event for too long"
-                with _patience(first_deadline, silence) as patience:
-                    yield EventFeed(
-                        answer,
-                        dialect,
-                        tally,
-                        patience=patience,
-                        inter_token_timeout=self.timeouts.inter_token,
-                        max_event_bytes=self.max_event_bytes,
-                    )
+        first_deadline = trio.current_time() + self.timeouts.first_token
+        async with self._open(request, first_deadline) as answer:
+            expected = dialect.framing.media_type
+            if answer.head.media_type != expected:
+                raise UpstreamNotStreaming(
+                    f"the upstream answered a streaming call with "
+                    f"{answer.head.media_type or 'an untyped body'} instead of {expected}"
+                )
+            silence = "the upstream sent no event for too long"
+            with _patience(first_deadline, silence) as patience:
+                yield EventFeed(
+                    answer,
+                    dialect,
+                    tally,
+                    patience=patience,
+                    inter_token_timeout=self.timeouts.inter_token,
+                    max_event_bytes=self.max_event_bytes,
+                )
 
     @asynccontextmanager
-    async def whole(self, request: UpstreamRequest) -> AsyncGenerator[Feed]:
+    async def whole(self, request: UpstreamRequest) -> AsyncGenerator[WholeFeed]:
         """A source: the call whose answer is one body. It has ``first_token`` seconds in all."""
-        async with self._place():
-            deadline = trio.current_time() + self.timeouts.first_token
-            async with self._open(request, deadline) as answer:
-                with _patience(deadline, "the upstream did not finish its answer in time"):
-                    yield WholeFeed(answer)
+        deadline = trio.current_time() + self.timeouts.first_token
+        async with self._open(request, deadline) as answer:
+            with _patience(deadline, "the upstream did not finish its answer in time"):
+                yield WholeFeed(answer)
 
-    @asynccontextmanager
-    async def forward(self, request: UpstreamRequest) -> AsyncGenerator[Answer]:
-        """The call as it is, whatever its status: for what is passed through and never shared."""
-        async with self._place(), self.ask(request) as answer:
-            yield answer
-
-    def ask(self, request: UpstreamRequest) -> AbstractAsyncContextManager[Answer]:
-        """The same for a question of the proxy's own: it takes no call's place."""
+    def forward(self, request: UpstreamRequest) -> AbstractAsyncContextManager[Answer]:
+        """The call as it is, whatever its status: for what is passed through and never shared, and
+        for questions of the proxy's own, which take no call's place."""
         return self._call(request, trio.current_time() + self.timeouts.first_token)
-
-    def _place(self) -> AbstractAsyncContextManager[None]:
-        return self.places.place(self.timeouts.first_token)
 
     @asynccontextmanager
     async def _open(self, request: UpstreamRequest, deadline: float) -> AsyncGenerator[Answer]:
@@ -174,7 +168,7 @@ class Upstream:
         headers = request_headers(
             request.headers,
             key=self._key,
-            forward_credentials=self._forward_credentials,
+            forward_credentials=self._forward_credentials and not request.withholds_credentials,
             added=self._headers,
         )
         request = replace(request, headers=headers)

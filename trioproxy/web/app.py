@@ -39,8 +39,10 @@ from trioproxy.wire import OPENAI_RESPONSES, ROUTES, BadRequest
 
 
 class ProxyApp(QuartTrio):
-    """Quart, with a stack around each request (see :mod:`trioproxy.web.connection`)."""
+    """Quart, with a stack around each request (see :mod:`trioproxy.web.connection`). ``calls`` are
+    made as its settings say."""
 
+    calls: Calls
     asgi_http_class = RequestConnection
     asgi_websocket_class = SocketConnection
     request_class = ProxyRequest
@@ -77,7 +79,7 @@ def create_app(settings: Settings, holdings: Holdings) -> ProxyApp:
 
     router = Router(roster)
     admission = Admission(settings, rates, holdings.metrics.loop_lag)
-    calls = Calls(settings, hub, router, holdings.answers, admission)
+    calls = app.calls = Calls(settings, hub, router, holdings.answers, admission, holdings.places)
     streams = Streams(settings, holdings.metronome)
     generate = Generate(settings, calls, streams)
     for path, dialect in ROUTES.items():
@@ -111,7 +113,7 @@ def create_app(settings: Settings, holdings: Holdings) -> ProxyApp:
     app.add_url_rule(f"{one}/timing", "timing", generations.timing, methods=["GET"])
     app.add_url_rule(f"{one}/events", "events", generations.events, methods=["GET"])
 
-    sockets = Sockets(settings, holdings, calls, cors, refusals)
+    sockets = Sockets(holdings, cors, refusals)
     app.add_websocket("/v1/ws", "socket", sockets.many)
     app.add_websocket(f"{one}/ws", "socket_of_one", sockets.one)
 

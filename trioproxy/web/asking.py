@@ -46,7 +46,7 @@ class Origin:
     the same; ``tally`` is what its stream has told so far, ``accepted_at`` when the request came,
     in trio's time; ``trace_context`` is that of the client (W3C Trace Context), until one that
     traces the call has taken its place; ``is_replay`` says that an answer that was kept is what it
-    reads."""
+    reads, ``is_replica`` that it reads what another node does."""
 
     path: str
     dialect: Dialect
@@ -57,6 +57,7 @@ class Origin:
     accepted_at: float
     trace_context: dict[str, str]
     is_replay: bool = False
+    is_replica: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,7 @@ class Background:
             return await self._generate.answer_call(DIALECT, body, streamed=True, linger=stay)
         # Until its client has been told its id, nobody could come back for it.
         linger = self._settings.linger
-        subscriber, _ = self._generate.subscribe(DIALECT, body, streamed=True, linger=linger)
+        subscriber, _ = await self._generate.subscribe(DIALECT, body, streamed=True, linger=linger)
         response = await _first_snapshot(subscriber)
         subscriber.generation.outlive_subscribers(stay)
         return response
@@ -94,7 +94,7 @@ class Background:
         generation = self._find(response_id)
         if generation is None:
             return await self._ask_engine(response_id)
-        generation.cancel("stopped")
+        self._calls.stop(generation)
         return _respond(generation)
 
     async def _ask_engine(self, response_id: str) -> Response:

@@ -68,20 +68,23 @@ class Board:
 
     def _subscribe(self, request: ProxyRequest) -> Subscriber:
         caller, cursor = request.caller, read_cursor(request)
-        tenant = caller.tenant
+        sight = (caller.tenant, caller.is_admin)
         enter = request.exit_stack.enter_context
         if cursor is not None and cursor.generation_id is not None:
             try:
-                return enter(self._resume(tenant, cursor.generation_id, cursor.seq))
+                return enter(self._resume(sight, cursor.generation_id, cursor.seq))
             except (UnknownGeneration, ExpiredGeneration, CursorAhead):
                 pass  # it is told afresh
         source = self._look(caller)
-        return enter(self._hub.join(tenant, source, mode="live", linger=LINGER, tenant=tenant))
+        return enter(
+            self._hub.join(sight, source, mode="live", linger=LINGER, tenant=caller.tenant)
+        )
 
     def _resume(
-        self, tenant: str, generation_id: str, seq: int
+        self, sight: tuple[str, bool], generation_id: str, seq: int
     ) -> AbstractContextManager[Subscriber]:
-        if self._hub.get(generation_id).tenant != tenant:
+        board = self._hub.get(generation_id)
+        if board.key != sight or board.outcome is not None:
             raise UnknownGeneration(f"there is no generation {generation_id}")
         return self._hub.subscribe(generation_id, after=seq, linger=LINGER)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from trioproxy.gateway import Tenant
-from trioproxy.upstream import HeaderPairs
+from trioproxy.upstream import HeaderPairs, UpstreamRequest
 
 RESUME_PARAMETER = "last_event_id"
 _RESUME_FIELD = f"{RESUME_PARAMETER}=".encode()
@@ -23,6 +24,7 @@ class Caller:
             proxy.
         is_admin: who sees everybody's.
         is_operator: who may ask what concerns everybody; without tenants, anybody.
+        has_key: whose credentials are a key of ours, which no engine gets.
         address: where they are, as far as that can be believed; None where it is not known.
     """
 
@@ -31,11 +33,20 @@ class Caller:
     query: bytes
     is_admin: bool = False
     is_operator: bool = False
+    has_key: bool = False
     address: str | None = None
 
     def may_see(self, tenant: str) -> bool:
         """Whether what is this tenant's exists, to this one."""
         return self.is_admin or tenant == self.tenant
+
+    def request(
+        self, method: str, target: bytes, body: bytes, trace_context: Mapping[str, str]
+    ) -> UpstreamRequest:
+        """What is asked of an upstream in this one's name."""
+        return UpstreamRequest(
+            method, target, self.headers, body, trace_context, withholds_credentials=self.has_key
+        )
 
     def header(self, name: bytes) -> bytes:
         """The values of the header of this name (in lower case), b"" without any."""
@@ -52,7 +63,7 @@ def caller_of_request(
     """The caller of an HTTP request."""
     fields = [field for field in query.split(b"&") if not field.startswith(_RESUME_FIELD)]
     query = b"&".join(fields)
-    return Caller(tenant.name, headers, query, tenant.is_admin, tenant.is_operator, address)
+    return _caller(tenant, headers, query, address)
 
 
 def caller_of_websocket(tenant: Tenant, headers: HeaderPairs, address: str | None) -> Caller:
@@ -60,4 +71,16 @@ def caller_of_websocket(tenant: Tenant, headers: HeaderPairs, address: str | Non
     JSON."""
     kept = [pair for pair in headers if not pair[0].startswith(_HANDSHAKE)]
     headers = [*kept, (b"content-type", b"application/json")]
-    return Caller(tenant.name, headers, b"", tenant.is_admin, tenant.is_operator, address)
+    return _caller(tenant, headers, b"", address)
+
+
+def _caller(tenant: Tenant, headers: HeaderPairs, query: bytes, address: str | None) -> Caller:
+    return Caller(
+        tenant.name,
+        headers,
+        query,
+        is_admin=tenant.is_admin,
+        is_operator=tenant.is_operator,
+        has_key=tenant.has_key,
+        address=address,
+    )

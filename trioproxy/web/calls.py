@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from contextlib import AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import replace
+from functools import partial
 
 from trioproxy.config import Settings
 from trioproxy.fanout import (
@@ -17,12 +18,16 @@ from trioproxy.fanout import (
     UnknownGeneration,
 )
 from trioproxy.gateway import Answers
-from trioproxy.upstream import Head, Router, UpstreamRequest
+from trioproxy.upstream import Head, Router
 from trioproxy.web.admission import Admission
 from trioproxy.web.asking import Asking, Cursor, Origin
 from trioproxy.web.caller import Caller
 from trioproxy.web.failures import Mismatch
 from trioproxy.web.messages import CacheStatus
+from trioproxy.web.places import Placed, Places
+
+BROKER_LOST = "broker_lost"
+"""The reason why a replica ended whose original may go on: it can be read anew."""
 
 
 class Calls:
@@ -30,6 +35,7 @@ class Calls:
 
     Every method is synchronous: from the look-up to the subscriber that it returns there is no
     ``await``. A subscriber is a context manager, to be entered at once on a stack that outlives it.
+    ``settings`` are those that they are made by.
     """
 
     def __init__(
@@ -39,15 +45,22 @@ class Calls:
         router: Router,
         answers: Answers,
         admission: Admission,
+        places: Places,
     ) -> None:
-        self._settings = settings
+        self.settings = settings
         self._hub = hub
         self._router = router
         self._answers = answers
         self._admission = admission
+        self._places = places
+
+    def place(self, asking: Asking) -> AbstractAsyncContextManager[Placed | None]:
+        """Find out where it is answered, and join or start it in the block: see
+        :meth:`Places.place`."""
+        return self._places.place(asking, partial(self._key_to_join, asking))
 
     def join(
-        self, caller: Caller, asking: Asking, body: bytes
+        self, caller: Caller, asking: Asking, body: bytes, placed: Placed | None
     ) -> AbstractContextManager[Subscriber]:
         """Join the running twin or start a generation. Raises what :meth:`Hub.join` raises, what
         :class:`Admission` does, :class:`~trioproxy.upstream.UnknownModel`, and :class:`Mismatch`
@@ -55,24 +68,38 @@ class Calls:
         have."""
         streamed = asking.origin.streamed
         key = self._admit(asking, body)
-        origin, source = self._answer(caller, asking, body)
+        if placed is not None and self._hub.is_running(placed.identity.generation_id):
+            return self._hub.subscribe(  # a replica, which was asked for by its id
+                placed.identity.generation_id,
+                mode=asking.mode,
+                linger=asking.linger,
+                on_lag=self.settings.on_lag if streamed else "wait",
+            )
+        origin, source = self._answer(caller, asking, body, placed)
         return self._hub.join(
             key,
             source,
             mode=asking.mode,
             linger=asking.linger,
             # A whole answer is gathered as it comes: nobody can be too slow for it.
-            on_lag=self._settings.on_lag if streamed else "wait",
+            on_lag=self.settings.on_lag if streamed else "wait",
             when_full="trim" if streamed else "fail",
             tenant=asking.tenant,
             origin=origin,
+            identity=placed and placed.identity,
         )
 
-    def start(self, caller: Caller, asking: Asking, body: bytes) -> Generation:
+    def start(
+        self, caller: Caller, asking: Asking, body: bytes, placed: Placed | None
+    ) -> Generation:
         """Find the running twin or start a generation, for a reader who comes later. Raises as
         :meth:`join` does."""
         key = self._admit(asking, body)
-        origin, source = self._answer(caller, asking, body)
+        if placed is not None and self._hub.is_running(placed.identity.generation_id):
+            generation = self._hub.get(placed.identity.generation_id)
+            generation.outlive_subscribers(asking.linger)
+            return generation
+        origin, source = self._answer(caller, asking, body, placed)
         return self._hub.start(
             key,
             source,
@@ -80,6 +107,7 @@ class Calls:
             linger=asking.linger,
             tenant=asking.tenant,
             origin=origin,
+            identity=placed and placed.identity,
         )
 
     def take_up(
@@ -98,7 +126,7 @@ class Calls:
             generation.id,
             after=cursor.seq if streamed else None,
             linger=asking.linger,
-            on_lag=self._settings.on_lag if streamed else "wait",
+            on_lag=self.settings.on_lag if streamed else "wait",
         )
 
     def read(
@@ -109,8 +137,28 @@ class Calls:
         if not origin_of(generation).streamed:
             raise Mismatch(f"{generation.id} is no stream of events: its answer comes whole")
         return self._hub.subscribe(
-            generation.id, after=after, mode=mode, on_lag=self._settings.on_lag
+            generation.id, after=after, mode=mode, on_lag=self.settings.on_lag
         )
+
+    async def reach(
+        self, caller: Caller, generation_id: str, *, after: int | None = None
+    ) -> Generation:
+        """The generation with this id, wherever it is: :meth:`find` finds it from now on. One that
+        runs elsewhere has come as far as event ``after``, if it has been there in a few seconds.
+
+        Raises what :meth:`find` does, and :class:`~trioproxy.web.places.ClusterDown`.
+        """
+        try:
+            generation = self.find(caller, generation_id)
+        except UnknownGeneration:
+            return await self._places.reach(caller, generation_id, after)
+        if generation.outcome is not None and generation.outcome.reason == BROKER_LOST:
+            return await self._places.reach(caller, generation_id, after)
+        return generation
+
+    def stop(self, generation: Generation) -> None:
+        """End it for everyone, wherever it runs. One that has ended is left as it is."""
+        self._places.stop(generation)
 
     def find(self, caller: Caller, generation_id: str) -> Generation:
         """The generation with this id, if it is the caller's to see; to everyone else there is
@@ -133,16 +181,20 @@ class Calls:
         generations = [*self._hub.running, *self._hub.retained]
         return [generation for generation in generations if caller.may_see(generation.tenant)]
 
-    def _answer(self, caller: Caller, asking: Asking, body: bytes) -> tuple[Origin, Source]:
-        """What a generation that is to answer is started for, and what it reads: an answer that is
-        kept, or the upstream's, which may be kept."""
+    def _answer(
+        self, caller: Caller, asking: Asking, body: bytes, placed: Placed | None
+    ) -> tuple[Origin, Source]:
+        """What a generation that is to answer is started for, and what it reads: one that another
+        node runs, an answer that is kept, or the upstream's, which may be kept."""
         origin = asking.origin
+        if placed is not None and placed.follow is not None:
+            return replace(origin, is_replica=True), placed.follow(origin.tally)
         same = (asking.tenant, origin.fingerprint)
         kept = self._answers.find(same) if asking.may_replay else None
         if kept is not None:
             if isinstance(kept.head, Head):  # what it told of its call is told no more
                 kept = replace(kept, head=kept.head.without_call())
-            pace = self._settings.cache_replay_rate
+            pace = self.settings.cache_replay_rate
             replay = self._answers.replay(kept, origin.tally, pace)
             return replace(origin, is_replay=True), replay
         source = self._source(caller, asking, body)
@@ -151,13 +203,8 @@ class Calls:
     def _source(self, caller: Caller, asking: Asking, body: bytes) -> Source:
         """The upstream call that is asked for. Not made before the core enters it."""
         origin = asking.origin
-        call = UpstreamRequest(
-            "POST",
-            origin.path.encode() + (b"?" + caller.query if caller.query else b""),
-            caller.headers,
-            body,
-            origin.trace_context,
-        )
+        target = origin.path.encode() + (b"?" + caller.query if caller.query else b"")
+        call = caller.request("POST", target, body, origin.trace_context)
         if not origin.streamed:
             return self._router.whole(asking.model, call)
         return self._router.stream(asking.model, call, origin.dialect, origin.tally)
@@ -203,7 +250,7 @@ def cache_status(generation: Generation, asking: Asking) -> CacheStatus:
     """How a request has got its generation: one that ran (``join``), one that reads an answer that
     was kept (``hit``), or one that made a call (``miss``)."""
     origin = origin_of(generation)
-    if origin.tally is not asking.origin.tally:
+    if origin.tally is not asking.origin.tally or origin.is_replica:
         return "join"
     return "hit" if origin.is_replay else "miss"
 

@@ -36,12 +36,21 @@ from trioproxy.upstream import (
 )
 from trioproxy.web.admission import Overloaded, PromptTooLarge
 from trioproxy.web.connection import current_request
+from trioproxy.web.places import ClusterDown
 from trioproxy.web.responses import upstream_response
 from trioproxy.wire import BadRequest, Failure, error_dialect_for
 
 logger = logging.getLogger(__name__)
 
 RETRY_AFTER_SECONDS = 1
+
+
+class FailedElsewhere(SourceFailed):
+    """Another node could not have the answer; its ``failure`` is told here as it is there."""
+
+    def __init__(self, reason: str, failure: Failure) -> None:
+        super().__init__(reason, failure.message)
+        self.failure = failure
 
 
 class Mismatch(Exception):
@@ -68,6 +77,7 @@ STATUSES: dict[type[Exception], tuple[int, str, str]] = {
     HubFull: (503, "server_error", "overloaded"),
     Overloaded: (503, "server_error", "overloaded"),
     HubClosed: (503, "server_error", "shutting_down"),
+    ClusterDown: (503, "server_error", "cluster_unavailable"),
     UpstreamBusy: (503, "server_error", "upstream_busy"),
     UpstreamUnavailable: (503, "server_error", "upstream_unavailable"),
     UpstreamSilent: (504, "upstream_error", "upstream_timeout"),
@@ -81,6 +91,8 @@ def failure_of(error: Exception) -> Failure:
     """The failure to tell for an error. One that nobody foresaw is told as such, and no more."""
     if isinstance(error, UpstreamRefused):
         return Failure(error.status, "upstream_error", str(error), "upstream_refused")
+    if isinstance(error, FailedElsewhere):
+        return error.failure
     for known, (status, kind, code) in STATUSES.items():
         if isinstance(error, known):
             param = error.param if isinstance(error, BadRequest) else None
@@ -120,6 +132,9 @@ CANCELLATIONS = {
     "shutdown": Failure(
         503, "server_error", "the proxy is shutting down: try again", "shutting_down"
     ),
+    "reloaded": Failure(
+        503, "server_error", "the proxy has been given other settings: come back", "reloaded"
+    ),
     "deadline": Failure(504, "server_error", "the generation ran for too long", "deadline"),
 }
 EVICTIONS = {
@@ -133,6 +148,24 @@ FAILURES = {
         "upstream_error",
         "the upstream's stream ended before it was complete",
         "upstream_truncated",
+    ),
+    "owner_lost": Failure(
+        503,
+        "server_error",
+        "the node that made the call is gone: try again",
+        "owner_lost",
+    ),
+    "broker_lost": Failure(
+        503,
+        "server_error",
+        "this node has lost its cluster: try again",
+        "broker_lost",
+    ),
+    "expired": Failure(
+        410,
+        "invalid_request_error",
+        "the generation has ended, and its events are no longer held",
+        "generation_expired",
     ),
     "upstream_error": Failure(
         502, "upstream_error", "the upstream reported an error in its stream", "upstream_error"

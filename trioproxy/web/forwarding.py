@@ -14,7 +14,6 @@ from trioproxy.gateway import Forbidden
 from trioproxy.upstream import (
     Answer,
     Router,
-    UpstreamRequest,
     answer_headers,
     trace_context,
 )
@@ -62,13 +61,8 @@ class Forward:
         self._admission.check_load()
         self._admission.count(request.caller.tenant)
         body = await request.read_body()
-        call = UpstreamRequest(
-            request.method,
-            request.target,
-            request.caller.headers,
-            body,
-            trace_context(request.header_pairs),
-        )
+        context = trace_context(request.header_pairs)
+        call = request.caller.request(request.method, request.target, body, context)
         answer = await request.exit_stack.enter_async_context(
             self._router.forward(_model_in(body), call)
         )

@@ -43,13 +43,13 @@ class Generate:
         self, dialect: Dialect, body: bytes, *, streamed: bool, linger: float
     ) -> Response:
         """Answer the current request with what the engine answers to ``body``."""
-        subscriber, cache = self.subscribe(dialect, body, streamed=streamed, linger=linger)
+        subscriber, cache = await self.subscribe(dialect, body, streamed=streamed, linger=linger)
         response = await (self._stream(subscriber, dialect) if streamed else _whole(subscriber))
         name_generation(response, subscriber.generation)
         response.headers["X-Cache"] = cache
         return response
 
-    def subscribe(
+    async def subscribe(
         self, dialect: Dialect, body: bytes, *, streamed: bool, linger: float
     ) -> tuple[Subscriber, CacheStatus]:
         """Subscribe the current request to what the engine answers, or has answered, to ``body``:
@@ -69,11 +69,15 @@ class Generate:
             accepted_at=request.accepted_at,
         )
         cursor = read_cursor(request)
-        subscriber = request.exit_stack.enter_context(
-            self._calls.join(caller, asking, body)
-            if cursor is None
-            else self._calls.take_up(caller, asking, cursor)
-        )
+        stack = request.exit_stack
+        if cursor is None:
+            async with self._calls.place(asking) as placed:
+                joining = self._calls.join(caller, asking, body, placed)
+                subscriber = stack.enter_context(joining)
+        else:
+            if cursor.generation_id is not None:
+                await self._calls.reach(caller, cursor.generation_id, after=cursor.seq)
+            subscriber = stack.enter_context(self._calls.take_up(caller, asking, cursor))
         return subscriber, cache_status(subscriber.generation, asking)
 
     def _streams_by_default(self, dialect: Dialect) -> bool:

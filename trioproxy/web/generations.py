@@ -69,29 +69,30 @@ class Generations:
             linger=self._settings.create_linger if linger is None else check_linger(linger),
             accepted_at=request.accepted_at,
         )
-        generation = self._calls.start(caller, asking, body)
+        async with self._calls.place(asking) as placed:
+            generation = self._calls.start(caller, asking, body, placed)
         response = json_response(describe(generation), 201)
         response.headers["Location"] = f"/v1/generations/{generation.id}"
         return response
 
     async def show(self, generation_id: str) -> Response:
-        return json_response(describe(self._find(generation_id)))
+        return json_response(describe(await self._find(generation_id)))
 
     async def timing(self, generation_id: str) -> Response:
         """When each of its tokens came, and how each of its readers fared."""
-        return json_response(describe_timing(timing_of(self._find(generation_id))))
+        return json_response(describe_timing(timing_of(await self._find(generation_id))))
 
     async def stop(self, generation_id: str) -> Response:
         """End it for everyone. One that has ended is left as it is."""
-        generation = self._find(generation_id)
-        generation.cancel("stopped")
+        generation = await self._find(generation_id)
+        self._calls.stop(generation)
         return json_response(describe(generation))
 
     async def events(self, generation_id: str) -> Response:
         """Read it: from the start, from an event on, or (``?mode=live``) from now on."""
         request = current_request()
-        generation = self._find(generation_id)
-        after, mode = _read_after(request, generation), _read_mode(request)
+        after, mode = _read_after(request, generation_id), _read_mode(request)
+        generation = await self._find(generation_id, after)
         if mode == "live" and after is None:
             after = generation.transcript.last
         if has_been_told_the_end(generation, after):
@@ -108,8 +109,8 @@ class Generations:
         name_generation(response, generation)
         return response
 
-    def _find(self, generation_id: str) -> Generation:
-        return self._calls.find(current_request().caller, generation_id)
+    async def _find(self, generation_id: str, after: int | None = None) -> Generation:
+        return await self._calls.reach(current_request().caller, generation_id, after=after)
 
 
 def describe(generation: Generation) -> dict[str, object]:
@@ -165,12 +166,12 @@ def _read_creation(body: bytes) -> Creation:
         raise BadRequest(f"the body is not valid JSON: {error}") from None
 
 
-def _read_after(request: ProxyRequest, generation: Generation) -> int | None:
+def _read_after(request: ProxyRequest, generation_id: str) -> int | None:
     cursor = read_cursor(request)
     if cursor is None:
         return None
-    if cursor.generation_id not in (None, generation.id):
-        raise Mismatch(f"the event id belongs to another generation than {generation.id}")
+    if cursor.generation_id not in (None, generation_id):
+        raise Mismatch(f"the event id belongs to another generation than {generation_id}")
     return cursor.seq
 
 

@@ -12,16 +12,20 @@ from trioproxy.gateway import Answers, Quotas, Rates, Tenants
 from trioproxy.telemetry import Gauges, Metrics, Telemetry, UpstreamFigures
 from trioproxy.upstream import Member, Roster, open_roster
 from trioproxy.web.board import LIMITS as BOARD_LIMITS
+from trioproxy.web.calls import Calls
 from trioproxy.web.metronome import Metronome, open_metronome
+from trioproxy.web.places import Alone, Places
 from trioproxy.web.readiness import Readiness
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Holdings:
     """What an application serves, and owns nothing of. ``count_connections`` and ``is_draining``
-    are the server's, which lies above."""
+    are the server's, which lies above; ``present_calls`` those of the application that answers who
+    comes now."""
 
     hub: Hub
+    places: Places
     board_hub: Hub
     roster: Roster
     is_upstream_ready: Readiness
@@ -33,6 +37,7 @@ class Holdings:
     metrics: Metrics
     count_connections: Callable[[], int]
     is_draining: Callable[[], bool]
+    present_calls: Callable[[], Calls]
 
     def configure(self, settings: Settings) -> None:
         """Let these settings hold for what begins from now on. What runs goes on as it began, and
@@ -42,6 +47,8 @@ class Holdings:
         self.answers.configure(settings.cache_ttl, settings.cache_size)
         self.tenants.configure(settings.gateway)
         self.quotas.configure(settings)
+        for board in list(self.board_hub.running):
+            board.cancel("reloaded")  # who looks on comes back, and is let in by the present keys
 
 
 @asynccontextmanager
@@ -52,6 +59,7 @@ async def open_holdings(
     telemetry: Telemetry,
     count_connections: Callable[[], int],
     is_draining: Callable[[], bool],
+    present_calls: Callable[[], Calls],
 ) -> AsyncGenerator[Holdings]:
     """Open them for the length of the block; see :func:`~trioproxy.upstream.open_roster` for
     ``upstream_url``. On exit what runs is cancelled."""
@@ -59,7 +67,7 @@ async def open_holdings(
     answers = Answers(settings.cache_ttl, settings.cache_size)
     async with (
         open_roster(settings, upstream_url=upstream_url) as roster,
-        open_hub(_limits(settings), watch=telemetry.watch, share_of=quotas.share_of) as hub,
+        _open_places(settings, telemetry, quotas) as (hub, places),
         open_hub(BOARD_LIMITS) as board_hub,
         open_metronome(settings.heartbeat) as metronome,
     ):
@@ -72,6 +80,7 @@ async def open_holdings(
         telemetry.metrics.observe(hub, gauges)
         yield Holdings(
             hub,
+            places,
             board_hub,
             roster,
             Readiness(roster.is_ready),
@@ -83,7 +92,24 @@ async def open_holdings(
             telemetry.metrics,
             count_connections,
             is_draining,
+            present_calls,
         )
+
+
+@asynccontextmanager
+async def _open_places(
+    settings: Settings, telemetry: Telemetry, quotas: Quotas
+) -> AsyncGenerator[tuple[Hub, Places]]:
+    """The hub, by itself or as a node's."""
+    limits = _limits(settings)
+    if settings.cluster is None:
+        async with open_hub(limits, watch=telemetry.watch, share_of=quotas.share_of) as hub:
+            yield hub, Alone()
+        return
+    from trioproxy.web.clustered import open_cluster  # who has none does not pay for it
+
+    async with open_cluster(settings, limits, telemetry, quotas.share_of) as cluster:
+        yield cluster.hub, cluster
 
 
 def _limits(settings: Settings) -> Limits:

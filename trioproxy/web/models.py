@@ -13,7 +13,6 @@ from trioproxy.upstream import (
     Target,
     UnknownModel,
     Upstream,
-    UpstreamRequest,
     ask_all,
     trace_context,
 )
@@ -56,13 +55,8 @@ class Models:
         self._admission.check_load()
         self._admission.count(request.caller.tenant)
         members = self._roster.members
-        question = UpstreamRequest(
-            "GET",
-            f"/{LIST}".encode(),
-            request.caller.headers,
-            b"",
-            trace_context(request.header_pairs),
-        )
+        context = trace_context(request.header_pairs)
+        question = request.caller.request("GET", f"/{LIST}".encode(), b"", context)
         available = [each.upstream for each in members if each.standing.is_available]
         answers = await ask_all(available, question, seconds=SECONDS)
         lists = {upstream: read_models(body) for upstream, body in answers.items()}

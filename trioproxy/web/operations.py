@@ -43,6 +43,8 @@ class Operations:
             return _unready("draining")
         if not await self._holdings.is_upstream_ready():
             return _unready("upstream")
+        if not self._holdings.places.is_ready:
+            return _unready("cluster")
         return json_response({"status": "ready"})
 
     async def metrics(self) -> Response:  # noqa: ASYNC124 - or Quart takes a thread

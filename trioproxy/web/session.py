@@ -1,7 +1,8 @@
 """One WebSocket: the generations that it reads, what its client asks for, and how it is closed.
 
 A session is a few tasks in one nursery. One takes what the client sends, always, and never waits
-for anything else: whoever does not take it would not see the client leave. One for each
+for anything else: whoever does not take it would not see the client leave. One does what was asked
+for, in order; it waits only where another node has to be asked first. One for each
 subscription reads its generation. One writes, so that no message is ever cut by the leaving of its
 reader: a subscription hands its batch over and can be cancelled until it is taken. One brings the
 answers to it, in the order of what they answer; a subscription begins when its own answer has been
@@ -10,14 +11,13 @@ brought. One waits for the proxy to drain. Whatever ends the session cancels the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 
 import trio
 from quart.wrappers import Websocket
 
-from trioproxy.config import Settings
 from trioproxy.fanout import Event, FanoutError, Mode, Subscriber, UnknownGeneration
 from trioproxy.gateway import Rate, RateLimited, TokenBucket, Unauthorized
 from trioproxy.upstream import UnknownModel
@@ -25,7 +25,7 @@ from trioproxy.web import messages
 from trioproxy.web.admission import Overloaded, PromptTooLarge
 from trioproxy.web.asking import asked_dialect, body_to_stream, check_linger, read_asking
 from trioproxy.web.caller import Caller
-from trioproxy.web.calls import Calls, cache_status
+from trioproxy.web.calls import cache_status
 from trioproxy.web.failures import Mismatch, failure_of
 from trioproxy.web.farewells import (
     CloseCode,
@@ -37,12 +37,13 @@ from trioproxy.web.farewells import (
 )
 from trioproxy.web.holdings import Holdings
 from trioproxy.web.lane import in_a_frame, lane_of
+from trioproxy.web.places import ClusterDown
 from trioproxy.web.refusals import Refusals
 from trioproxy.wire import BadRequest
 
 REFUSALS = (
     *(BadRequest, Unauthorized, UnknownModel, Mismatch, FanoutError),
-    *(RateLimited, Overloaded, PromptTooLarge),
+    *(RateLimited, Overloaded, PromptTooLarge, ClusterDown),
 )
 """What was asked for cannot be had; the session goes on."""
 
@@ -71,7 +72,7 @@ class Subscription:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Reply:
     """A message of the client's answered; and the subscription that begins behind it, if one
     does."""
 
@@ -85,26 +86,20 @@ def render_frame(generation_id: str, event: Event) -> bytes:
 
 
 class Session:
-    """What one client reads and asks for over one WebSocket, which has been accepted."""
+    """What one client reads and asks for over one WebSocket, which has been accepted. It outlives
+    settings: what is asked for is had by those that hold then."""
 
     def __init__(
-        self,
-        websocket: Websocket,
-        caller: Caller,
-        settings: Settings,
-        holdings: Holdings,
-        calls: Calls,
-        refusals: Refusals,
+        self, websocket: Websocket, caller: Caller, holdings: Holdings, refusals: Refusals
     ) -> None:
         lane = lane_of(websocket.scope)
         assert lane is not None, "the server lends one to each WebSocket"
         self._lane = lane
         self._websocket = websocket
         self._caller = caller
-        self._settings = settings
         self._hub = holdings.hub
         self._tenants = holdings.tenants
-        self._calls = calls
+        self._present_calls = holdings.present_calls
         self._refusals = refusals
         self._subscriptions: dict[str, Subscription] = {}
         self._changed = trio.lowlevel.ParkingLot()
@@ -112,7 +107,8 @@ class Session:
         self._farewell = Farewell(CloseCode.DONE)
         self._messages = TokenBucket()
         self._batches, self._unwritten = trio.open_memory_channel[bytes | Farewell](0)
-        self._answers, self._unanswered = trio.open_memory_channel[Answer](ANSWERS_AT_ONCE)
+        self._replies, self._unsent = trio.open_memory_channel[Reply](ANSWERS_AT_ONCE)
+        self._asked, self._undone = trio.open_memory_channel[str | bytes](MESSAGES_AT_ONCE)
         self._nursery: trio.Nursery
 
     async def run(self) -> None:
@@ -120,16 +116,15 @@ class Session:
 
         If cancelled, which is how the client's departure is told, every subscription has been left.
         """
-        await self._run(lambda: None)
+        await self._run(trio.lowlevel.checkpoint)
 
     async def run_for(self, generation_id: str, *, after: int | None, mode: Mode) -> None:
         """The same, for a WebSocket that is there to read one generation: it is read from the
         beginning, and its end is the session's."""
 
-        def open_only() -> None:
+        async def open_only() -> None:
             try:
-                generation = self._calls.find(self._caller, generation_id)
-                self._only = self._subscribe(self._calls.read(generation, after=after, mode=mode))
+                self._only = await self._read_on(generation_id, after, mode)
                 self._only.answered.set()  # nobody has asked
             except REFUSALS as error:
                 self._refusals.count(error)
@@ -137,14 +132,19 @@ class Session:
 
         await self._run(open_only)
 
-    async def _run(self, begin: Callable[[], None]) -> None:
-        with self._batches, self._unwritten, self._answers, self._unanswered:
+    async def _run(self, begin: Callable[[], Awaitable[None]]) -> None:
+        with ExitStack() as channels:
+            for end in (self._batches, self._unwritten, self._replies, self._unsent):
+                channels.enter_context(end)
+            channels.enter_context(self._asked)
+            channels.enter_context(self._undone)
             async with trio.open_nursery() as self._nursery:
                 self._nursery.start_soon(self._take_messages)
+                self._nursery.start_soon(self._obey_messages)
                 self._nursery.start_soon(self._write)
-                self._nursery.start_soon(self._bring_answers)
+                self._nursery.start_soon(self._bring_replies)
                 self._nursery.start_soon(self._see_draining)
-                begin()
+                await begin()
         with trio.move_on_after(CLOSE_SECONDS):
             await self._websocket.close(self._farewell.code, self._farewell.short_reason)
 
@@ -159,9 +159,16 @@ class Session:
             while True:
                 message = await self._websocket.receive()
                 self._messages.take(MESSAGES)
-                self._obey(message)
-        except RateLimited:
+                self._asked.send_nowait(message)
+        except (RateLimited, trio.WouldBlock):
             self._end(Farewell(CloseCode.POLICY, "too many messages"))
+        except Closing as closing:
+            self._end(closing.farewell)
+
+    async def _obey_messages(self) -> None:
+        try:
+            async for message in self._undone:
+                await self._obey(message)
         except Closing as closing:
             self._end(closing.farewell)
 
@@ -169,23 +176,24 @@ class Session:
         subscriber = subscription.subscriber
         generation = subscriber.generation
         with subscription.stack, subscription.scope:
+            flush_interval = self._present_calls().settings.flush_interval
             await subscription.answered.wait()
             async for batch in subscriber:
                 gap = in_a_frame(messages.gap(generation, batch.gap)) if batch.gap else b""
                 await self._batches.send(gap + batch.render(render_frame))
-                if self._settings.flush_interval:
-                    await trio.sleep(self._settings.flush_interval)
+                if flush_interval:
+                    await trio.sleep(flush_interval)
             self._forget(subscription)  # first: whoever is told the end may ask for it again
             assert subscriber.end is not None
             await self._batches.send(in_a_frame(last_words(generation, subscriber.end)))
             if subscription is self._only:
                 await self._batches.send(Farewell(code_of_end(subscriber.end)))
 
-    async def _bring_answers(self) -> None:
-        async for answer in self._unanswered:
-            await self._batches.send(in_a_frame(answer.message))
-            if answer.begins is not None:
-                answer.begins.answered.set()
+    async def _bring_replies(self) -> None:
+        async for reply in self._unsent:
+            await self._batches.send(in_a_frame(reply.message))
+            if reply.begins is not None:
+                reply.begins.answered.set()
 
     async def _write(self) -> None:
         async for batch in self._unwritten:
@@ -200,9 +208,9 @@ class Session:
             await self._changed.park()
         await self._batches.send(Farewell(CloseCode.DRAINING, "shutting_down"))
 
-    # -- what the client asks for: decided at once, answered in order -----------------------------
+    # -- what the client asks for: done and answered in order --------------------------------------
 
-    def _obey(self, message: str | bytes) -> None:
+    async def _obey(self, message: str | bytes) -> None:
         if not isinstance(message, str):
             raise Closing(CloseCode.POLICY, "messages must be text")
         try:
@@ -211,26 +219,28 @@ class Session:
             raise Closing(CloseCode.POLICY, str(error)) from None
         except messages.Misunderstood as error:
             refusal = messages.refused(failure_of(BadRequest(str(error))), error.ref)
-            self._answer(Answer(refusal))
+            self._reply(Reply(refusal))
             return
         try:
-            answer = self._do(command)
+            reply = await self._do(command)
         except REFUSALS as error:
             self._refusals.count(error)
-            answer = Answer(messages.refused(failure_of(error), command.ref))
-        if answer is not None:
-            self._answer(answer)
+            reply = Reply(messages.refused(failure_of(error), command.ref))
+        if reply is not None:
+            self._reply(reply)
 
-    def _do(self, command: messages.Command) -> Answer | None:
+    async def _do(self, command: messages.Command) -> Reply | None:
+        self._check_key()
         match command:
             case messages.Generate(ref=ref):
-                subscription, cache = self._generate(command)
+                subscription, cache = await self._generate(command)
                 generation = subscription.subscriber.generation
-                return Answer(messages.started(generation, ref, cache), subscription)
+                return Reply(messages.started(generation, ref, cache), subscription)
             case messages.Subscribe(generation=generation_id, after=after, mode=mode, ref=ref):
-                generation = self._calls.find(self._caller, generation_id)
-                subscription = self._subscribe(self._calls.read(generation, after=after, mode=mode))
-                return Answer(messages.subscribed(generation, ref), subscription)
+                subscription = await self._read_on(generation_id, after, mode)
+                return Reply(
+                    messages.subscribed(subscription.subscriber.generation, ref), subscription
+                )
             case messages.Unsubscribe(generation=generation_id, ref=ref):
                 subscription = self._subscriptions.get(generation_id)
                 if subscription is None:
@@ -239,35 +249,51 @@ class Session:
                 subscription.scope.cancel(reason="unsubscribed")
                 if subscription is self._only:
                     raise Closing(CloseCode.DONE, "unsubscribed")
-                return Answer(messages.unsubscribed(generation_id, ref))
+                return Reply(messages.unsubscribed(generation_id, ref))
             case messages.Cancel(generation=generation_id, ref=ref):
-                generation = self._calls.find(self._caller, generation_id)
-                generation.cancel("stopped")
-                return Answer(messages.cancelled(generation, ref))
+                calls = self._present_calls()
+                generation = await calls.reach(self._caller, generation_id)
+                calls.stop(generation)
+                return Reply(messages.cancelled(generation, ref))
             case messages.Ping(ref=ref):
-                return Answer(messages.pong(ref))
+                return Reply(messages.pong(ref))
             case messages.Pong():
                 return None
 
-    def _generate(self, command: messages.Generate) -> tuple[Subscription, messages.CacheStatus]:
-        self._tenants.identify(self._caller.headers)  # the key may have been revoked meanwhile
+    def _check_key(self) -> None:
+        """Raise :exc:`Unauthorized` where the key has been revoked meanwhile, or means another."""
+        tenant = self._tenants.identify(self._caller.headers)
+        if (tenant.name, tenant.is_admin) != (self._caller.tenant, self._caller.is_admin):
+            raise Unauthorized("the API key stands for another by now: connect again")
+
+    async def _generate(
+        self, command: messages.Generate
+    ) -> tuple[Subscription, messages.CacheStatus]:
+        calls = self._present_calls()
+        settings = calls.settings
         dialect = asked_dialect(command.path)
         body = body_to_stream(bytes(command.body), dialect)
-        linger = self._settings.linger if command.linger is None else check_linger(command.linger)
+        linger = settings.linger if command.linger is None else check_linger(command.linger)
         asking = read_asking(
             self._caller,
             command.path,
             dialect,
             body,
             streamed=True,
-            coalesce=self._settings.coalesce,
+            coalesce=settings.coalesce,
             mode=command.mode,
             own_key=command.key,
             linger=linger,
             accepted_at=trio.current_time(),
         )
-        subscription = self._subscribe(self._calls.join(self._caller, asking, body))
+        async with calls.place(asking) as placed:
+            subscription = self._subscribe(calls.join(self._caller, asking, body, placed))
         return subscription, cache_status(subscription.subscriber.generation, asking)
+
+    async def _read_on(self, generation_id: str, after: int | None, mode: Mode) -> Subscription:
+        calls = self._present_calls()
+        generation = await calls.reach(self._caller, generation_id, after=after)
+        return self._subscribe(calls.read(generation, after=after, mode=mode))
 
     def _subscribe(self, joining: AbstractContextManager[Subscriber]) -> Subscription:
         with ExitStack() as stack:
@@ -287,8 +313,8 @@ class Session:
             del self._subscriptions[generation_id]
             self._changed.unpark_all()
 
-    def _answer(self, answer: Answer) -> None:
+    def _reply(self, reply: Reply) -> None:
         try:
-            self._answers.send_nowait(answer)
+            self._replies.send_nowait(reply)
         except trio.WouldBlock:
             raise Closing(CloseCode.POLICY, "answers are not read") from None

@@ -9,9 +9,7 @@ from quart import websocket
 from quart_trio.asgi import TrioASGIWebsocketConnection
 from quart_trio.wrappers import TrioWebsocket
 
-from trioproxy.config import Settings
 from trioproxy.web.caller import NOBODY, Caller
-from trioproxy.web.calls import Calls
 from trioproxy.web.cors import Cors
 from trioproxy.web.holdings import Holdings
 from trioproxy.web.refusals import Refusals
@@ -50,14 +48,10 @@ class SocketConnection(TrioASGIWebsocketConnection):
 class Sockets:
     """``/v1/ws`` and ``/v1/generations/{id}/ws``."""
 
-    def __init__(
-        self, settings: Settings, holdings: Holdings, calls: Calls, cors: Cors, refusals: Refusals
-    ) -> None:
+    def __init__(self, holdings: Holdings, cors: Cors, refusals: Refusals) -> None:
         self._cors = cors
         self._refusals = refusals
-        self._settings = settings
         self._holdings = holdings
-        self._calls = calls
 
     async def many(self) -> None:
         """Several generations over one WebSocket, as the client asks for them."""
@@ -80,6 +74,4 @@ class Sockets:
         offered = asking.requested_subprotocols
         chosen = SUBPROTOCOL if SUBPROTOCOL in offered else None
         await asking.accept(subprotocol=chosen)  # pyright: ignore[reportUnknownMemberType]
-        return Session(
-            asking, asking.caller, self._settings, self._holdings, self._calls, self._refusals
-        )
+        return Session(asking, asking.caller, self._holdings, self._refusals)

@@ -21,8 +21,8 @@ from trioproxy.web.metronome import Metronome
 from trioproxy.web.voice import Voice
 from trioproxy.wire import Dialect, Framing, Message
 
-GOING = {"shutdown", "draining"}
-"""Reasons of an end that are the proxy's own: another, or the next one, can be asked."""
+GOING = {"shutdown", "draining", "reloaded"}
+"""Reasons of an end that are the proxy's own: it, or another, can be asked again."""
 
 
 def stream_headers(framing: Framing) -> dict[str, str]:

@@ -1,0 +1,126 @@
+"""Nodes that share a broker in memory, with sources that say what a test lets them say."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+
+import trio
+
+from tests.support.source import ScriptedSource
+from trioproxy.cluster import Lease, Ref, Terms
+from trioproxy.cluster.following import Followed
+from trioproxy.cluster.node import Node, open_node
+from trioproxy.cluster.owning import NOTICE
+from trioproxy.fanout import Generation, Identity, SourceFailed, Subscriber, Watch
+from trioproxy.testing.broker import FakeBroker
+
+REQUEST = "ab" * 16
+TERMS = Terms(lease=6.0)
+
+
+class PlainCodec:
+    """Heads are bytes, and errors their words."""
+
+    def pack_head(self, head: object) -> bytes:
+        assert isinstance(head, bytes)
+        return head
+
+    def unpack_head(self, data: bytes) -> object:
+        return data
+
+    def pack_error(self, error: Exception) -> bytes:
+        return str(error).encode()
+
+    def unpack_error(self, data: bytes) -> SourceFailed:
+        return SourceFailed("elsewhere", data.decode())
+
+
+class Told(Watch):
+    """Tells a node what happens to a generation."""
+
+    def __init__(self, node: Callable[[], Node], generation: Generation) -> None:
+        self._node = node
+        self._generation = generation
+
+    def started(self) -> None:
+        self._node().started(self._generation)
+
+    def left(self, subscriber: Subscriber) -> None:
+        self._node().left(self._generation)
+
+    def ended(self) -> None:
+        self._node().ended(self._generation)
+
+
+class Member:
+    """A node, and the sources of the calls that it made."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.calls: list[ScriptedSource] = []
+
+    @asynccontextmanager
+    async def reading(
+        self, request: str = REQUEST, linger: float = 0.0
+    ) -> AsyncGenerator[Subscriber]:
+        """Join the request, as one that shares, for the length of the block."""
+        with ExitStack() as stack:
+            async with self.node.turn(request):
+                if self.node.hub.find(request) is None:
+                    async with self.node.place(request, b"about") as placed:
+                        subscriber = stack.enter_context(self._join(request, placed, linger))
+                else:
+                    subscriber = stack.enter_context(
+                        self.node.hub.join(request, ScriptedSource(), linger=linger)
+                    )
+            yield subscriber
+
+    @contextmanager
+    def _join(self, request: str, placed: Lease | Followed, linger: float) -> Generator[Subscriber]:
+        public_id = placed.ref.public_id
+        if isinstance(placed, Lease):
+            source = ScriptedSource(head=b"head")
+            self.calls.append(source)
+            identity = Identity(public_id, notice=NOTICE)
+        else:
+            source = self.node.mirror(placed, lambda message: None)
+            identity = Identity(public_id, is_replica=True)
+        with self.node.hub.join(request, source, linger=linger, identity=identity) as subscriber:
+            yield subscriber
+
+    @asynccontextmanager
+    async def reading_by_id(self, public_id: str) -> AsyncGenerator[Subscriber]:
+        ref = Ref.parse(public_id)
+        assert ref is not None
+        with ExitStack() as stack:
+            async with self.node.turn(ref.request), self.node.reach(ref) as followed:
+                subscriber = stack.enter_context(self._join(ref.request, followed, 0.0))
+            yield subscriber
+
+
+@asynccontextmanager
+async def open_member(
+    broker: FakeBroker, name: str, *, always: bool = False, terms: Terms = TERMS
+) -> AsyncGenerator[Member]:
+    async with open_node(
+        broker.port(name, terms),
+        PlainCodec(),
+        watch=lambda generation: Told(lambda: node, generation),
+        always=always,
+    ) as node:
+        yield Member(node)
+
+
+@asynccontextmanager
+async def open_members(
+    broker: FakeBroker, number: int = 3, *, always: bool = False
+) -> AsyncGenerator[list[Member]]:
+    """So many, on one broker whose memory is not new any more."""
+    async with AsyncExitStack() as stack:
+        members = [
+            await stack.enter_async_context(open_member(broker, f"node{index}", always=always))
+            for index in range(number)
+        ]
+        await trio.sleep(TERMS.lease)
+        yield members

@@ -1,0 +1,82 @@
+"""Many processes and machines: what they tell each other, through Redis or Valkey.
+
+This is the port and its nouns; :mod:`trioproxy.cluster.redis`, which needs the extra ``cluster``,
+is what stands behind it.
+"""
+
+from trioproxy.cluster.broker import (
+    MAIL_START,
+    OWNER_LOST,
+    Broker,
+    Joined,
+    Known,
+    Lease,
+    Letter,
+    News,
+    Restored,
+    Running,
+    Terms,
+    Word,
+)
+from trioproxy.cluster.entries import (
+    START,
+    Batch,
+    Cursor,
+    Ending,
+    Head,
+    Part,
+    batches,
+)
+from trioproxy.cluster.errors import (
+    BrokerDown,
+    BrokerError,
+    BrokerFull,
+    BrokerRefused,
+    EntryTooLarge,
+    Fenced,
+    InterestLost,
+    LogBehind,
+    NotRunning,
+    State,
+)
+from trioproxy.cluster.following import Followed
+from trioproxy.cluster.keys import Ref
+from trioproxy.cluster.node import Node, open_node
+from trioproxy.cluster.owning import NOTICE
+
+__all__ = [
+    "MAIL_START",
+    "NOTICE",
+    "OWNER_LOST",
+    "START",
+    "Batch",
+    "Broker",
+    "BrokerDown",
+    "BrokerError",
+    "BrokerFull",
+    "BrokerRefused",
+    "Cursor",
+    "Ending",
+    "EntryTooLarge",
+    "Fenced",
+    "Followed",
+    "Head",
+    "InterestLost",
+    "Joined",
+    "Known",
+    "Lease",
+    "Letter",
+    "LogBehind",
+    "News",
+    "Node",
+    "NotRunning",
+    "Part",
+    "Ref",
+    "Restored",
+    "Running",
+    "State",
+    "Terms",
+    "Word",
+    "batches",
+    "open_node",
+]

@@ -1,0 +1,19 @@
+"""What generations carry that this package does not look into, as bytes for other nodes."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from trioproxy.fanout import SourceFailed
+
+
+class Codec(Protocol):
+    """Packs a head, and what a failed source raised; and has them again at another node."""
+
+    def pack_head(self, head: object) -> bytes: ...
+
+    def unpack_head(self, data: bytes) -> object: ...
+
+    def pack_error(self, error: Exception) -> bytes: ...
+
+    def unpack_error(self, data: bytes) -> SourceFailed: ...

@@ -1,0 +1,60 @@
+"""The names of all keys. Those of one request share a tag, so that they lie in one slot."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from typing import NamedTuple
+
+EPOCH = "tp:epoch"
+"""When this life of the broker's memory began."""
+
+PATTERN = "tp:*"
+"""All of them."""
+
+_PUBLIC_ID = re.compile(r"gen_([0-9a-f]{32})_([0-9a-f]{16})")
+
+
+class Ref(NamedTuple):
+    """Which generation: the hash of its request, in hexadecimal, and its id. The id is new with
+    each generation, and is not given to a second one."""
+
+    request: str
+    generation: str
+
+    @classmethod
+    def new(cls, request: str) -> Ref:
+        """Another generation for a request."""
+        return cls(request, secrets.token_hex(8))
+
+    @classmethod
+    def parse(cls, public_id: str) -> Ref | None:
+        """The generation of this public id; None where it is not of this kind."""
+        match = _PUBLIC_ID.fullmatch(public_id)
+        return cls(*match.groups()) if match else None
+
+    @property
+    def public_id(self) -> str:
+        """What clients know it by, at every node."""
+        return f"gen_{self.request}_{self.generation}"
+
+
+class Keys(NamedTuple):
+    """Of one generation: who holds its request, what it is, who is interested, its log."""
+
+    holder: str
+    meta: str
+    interest: str
+    log: str
+
+
+def keys_of(ref: Ref) -> Keys:
+    """The keys of a generation."""
+    of_request = f"tp:{{{ref.request}}}"
+    own = f"{of_request}:{ref.generation}"
+    return Keys(f"{of_request}:rk", f"{own}:m", f"{own}:s", f"{own}:l")
+
+
+def mailbox_of(node: str) -> str:
+    """The key of a node's mailbox."""
+    return f"tp:n:{node}:ctl"

@@ -1,0 +1,105 @@
+"""A generation of another node as the source of a replica here."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from types import TracebackType
+
+from trioproxy.cluster.codec import Codec
+from trioproxy.cluster.entries import Batch, Ending, Head, Part
+from trioproxy.cluster.following import BrokerLost, Followed
+from trioproxy.fanout import Arrival, Ended, Gap, SourceFailed
+from trioproxy.fanout.outcome import failed
+from trioproxy.wire import Message
+
+
+class OwnerLost(SourceFailed):
+    """The node that made the call is gone, or was taken for gone: to be asked for again."""
+
+
+class ClusterLost(SourceFailed):
+    """This node has lost the broker, and with it what others own."""
+
+
+class Mirror:
+    """A source that reads the log of a generation that another node owns.
+
+    Entering waits until the head is known. ``count`` is told each message as it comes. Leaving,
+    by whatever way, is ``on_exit``.
+    """
+
+    def __init__(
+        self,
+        followed: Followed,
+        codec: Codec,
+        count: Callable[[Message], None],
+        on_exit: Callable[[], None],
+    ) -> None:
+        self.head: object = None
+        self._followed = followed
+        self._codec = codec
+        self._count = count
+        self._on_exit = on_exit
+        self._ahead: list[Part] = []
+
+    async def __aenter__(self) -> Mirror:
+        """Raises what the owner's source raised where it could not be entered, and
+        :class:`OwnerLost` or :class:`ClusterLost`."""
+        try:
+            self._ahead = await self._take()
+            match self._ahead[0]:
+                case Head(data):
+                    self.head = self._codec.unpack_head(data)
+                case Ending() as ending:
+                    raise self._ended(ending)
+                case Batch() | Gap():
+                    pass  # the head has been lost, and what was read of it is as good
+        except BaseException:
+            self._on_exit()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self._on_exit()
+
+    def __aiter__(self) -> AsyncIterator[Sequence[Arrival] | Gap]:
+        return self
+
+    async def __anext__(self) -> Sequence[Arrival] | Gap:
+        """The next part. Raises :class:`~trioproxy.fanout.Ended` behind the last."""
+        while True:
+            if not self._ahead:
+                self._ahead = await self._take()
+            match self._ahead.pop(0):
+                case Batch(_, messages):
+                    return [self._arrival(message) for message in messages]
+                case Gap() as gap:
+                    return gap
+                case Ending() as ending:
+                    raise self._ended(ending)
+                case Head():
+                    pass  # the one that is known, or it is told again
+
+    async def _take(self) -> list[Part]:
+        try:
+            return await self._followed.take()
+        except BrokerLost as error:
+            raise ClusterLost("broker_lost", str(error)) from None
+
+    def _arrival(self, message: Message) -> Arrival:
+        self._count(message)
+        return Arrival(*message)
+
+    def _ended(self, ending: Ending) -> Exception:
+        outcome = ending.outcome
+        if outcome.reason == "owner_lost":
+            return OwnerLost("owner_lost", "the node that made the call is gone: try again")
+        if outcome.kind == "failed" and ending.detail:
+            error = self._codec.unpack_error(ending.detail)
+            return Ended(failed(error.reason, error, told=outcome.told))
+        return Ended(outcome)

@@ -1,0 +1,6 @@
+#!lua flags=no-writes
+-- What is known of a generation.
+local no = refusal(false, 'running', 'closing', 'retired', 'ended', 'lost')
+if no then return no end
+local owner, state, about = unpack(redis.call('HMGET', meta, 'node', 'state', 'about'))
+return {'known', owner, state, about}

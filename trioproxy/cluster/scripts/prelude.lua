@@ -1,0 +1,56 @@
+-- What every script begins with. Times are in milliseconds, by the broker's clock.
+local holder, meta, interest, log = unpack(KEYS)
+local generation, node, lease, ttl, retention, max_entries = unpack(ARGV)
+
+local function now()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+-- Why this cannot be done, if the fence (false: any) is another or the state none of these.
+local function refusal(fence, ...)
+  local state, held = unpack(redis.call('HMGET', meta, 'state', 'fence'))
+  if not state then return {'not', 'unknown'} end
+  if fence and fence ~= held then return {'fenced', held} end
+  for _, allowed in ipairs({...}) do
+    if state == allowed then return nil end
+  end
+  return {'not', state}
+end
+
+-- The number of nodes that are interested, when those whose interest has run out are forgotten.
+local function interested(at)
+  redis.call('ZREMRANGEBYSCORE', interest, '-inf', at)
+  return redis.call('ZCARD', interest)
+end
+
+local function free_request()
+  if redis.call('GET', holder) == generation then redis.call('DEL', holder) end
+end
+
+-- It is this generation that new requests join, unless it has ended or another runs; whether it is.
+local function hold_request()
+  if redis.call('HEXISTS', meta, 'has_ended') == 1 then return false end
+  redis.call('SET', holder, generation, 'NX', 'PX', ttl)
+  if redis.call('GET', holder) ~= generation then return false end
+  redis.call('PEXPIRE', holder, ttl)
+  return true
+end
+
+local function append(fence, seq, field, payload)
+  redis.call('XADD', log, 'MAXLEN', '~', max_entries, fence .. '-' .. seq, field, payload)
+end
+
+local function keep(time, ...)
+  for _, key in ipairs({...}) do redis.call('PEXPIRE', key, time) end
+end
+
+local function tell(mailbox, word, request, of, sender)
+  redis.call('XADD', mailbox, 'MAXLEN', '~', 1000, '*', 'w', word, 'r', request, 'g', of, 's', sender)
+  keep(ttl, mailbox)
+end
+
+local function tell_owner(word)
+  local owner = redis.call('HGET', meta, 'node')
+  tell('tp:n:' .. owner .. ':ctl', word, string.sub(holder, 5, -5), generation, node)
+end

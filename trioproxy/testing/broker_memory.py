@@ -1,0 +1,305 @@
+"""What a broker keeps, in memory: the same keys as in Redis, and the same steps as the scripts.
+
+A step is a method of :class:`Memory`: it happens at once, and raises what the port says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import trio
+
+from trioproxy.cluster.broker import (
+    ENTRIES_A_READ,
+    OWNER_LOST,
+    Joined,
+    Known,
+    Lease,
+    Letter,
+    News,
+    Restored,
+    Running,
+    Terms,
+)
+from trioproxy.cluster.entries import Batch, Cursor, Entry, Part, follow, pack_batch, pack_outcome
+from trioproxy.cluster.errors import Fenced, InterestLost, LogBehind, NotRunning, State
+from trioproxy.cluster.keys import EPOCH, Ref, keys_of, mailbox_of
+from trioproxy.fanout.outcome import Outcome
+
+LETTERS = 1000
+"""What a mailbox keeps."""
+
+
+@dataclass
+class _Value:
+    value: Any
+    expires_at: float
+
+
+@dataclass
+class _Meta:
+    node: str
+    fence: int
+    lease: float
+    about: bytes
+    state: State = "running"
+    last: int = 0
+    head: bytes | None = None
+    has_ended: bool = False
+
+
+@dataclass
+class Memory:
+    """All keys, each with its time. ``ahead`` is by how many seconds its clock is before trio's."""
+
+    ahead: float = 0.0
+    _values: dict[str, _Value] = field(default_factory=dict[str, _Value])
+    _letters: int = 0
+
+    @property
+    def now(self) -> float:
+        """The time by its own clock, the only one that counts."""
+        return trio.current_time() + self.ahead
+
+    def seconds_left(self) -> dict[str, float]:
+        """Of each key that is there."""
+        for name in list(self._values):
+            self._get(name)
+        return {name: value.expires_at - self.now for name, value in self._values.items()}
+
+    def wipe(self) -> None:
+        """Forget everything."""
+        self._values.clear()
+
+    def ping(self, terms: Terms) -> float:
+        began: float | None = self._get(EPOCH)
+        if began is None:
+            began = self.now
+        self._set(EPOCH, began, terms.ttl)
+        return self.now - began
+
+    # -- of whoever comes --------------------------------------------------------------------------
+
+    def elect(self, ref: Ref, about: bytes, node: str, terms: Terms) -> Lease | Running:
+        keys = keys_of(ref)
+        holder = self._get(keys.holder)
+        if holder is not None and holder != ref.generation:
+            of_holder = Ref(ref.request, holder)
+            meta: _Meta | None = self._get(keys_of(of_holder).meta)
+            if meta is not None and meta.state in ("running", "closing"):
+                left, is_closing = meta.lease - self.now, meta.state == "closing"
+                return Running(of_holder, meta.node, meta.fence, left, is_closing)
+        if self._get(keys.meta) is None:
+            self._set(keys.meta, _Meta(node, 1, self.now + terms.lease, about), terms.ttl)
+        meta = self._meta(ref, None, "running")
+        if meta.node != node:
+            return Running(ref, meta.node, meta.fence, meta.lease - self.now)
+        self._set(keys.holder, ref.generation, terms.ttl)
+        return Lease(ref, meta.fence)
+
+    def reap(self, ref: Ref, terms: Terms) -> bool:
+        meta = self._meta(ref, None, "running", "closing", "lost")
+        if meta.state == "lost":
+            return True
+        if meta.lease > self.now:
+            return False
+        meta.fence += 1
+        self._end(ref, meta, "lost", pack_outcome(OWNER_LOST), terms)
+        return True
+
+    def look(self, ref: Ref) -> Known:
+        meta = self._meta(ref, None, "running", "closing", "retired", "ended", "lost")
+        return Known(meta.node, meta.state, meta.about)
+
+    # -- of a node that reads ----------------------------------------------------------------------
+
+    def join(self, ref: Ref, node: str, terms: Terms) -> Joined:
+        meta = self._meta(ref, None, "running", "retired")
+        if meta.state == "retired":
+            meta.state, meta.lease = "running", self.now + terms.lease
+            self._keep(keys_of(ref).meta, terms.ttl)
+        interest = self._interest(ref)
+        self._set(keys_of(ref).interest, interest | {node: self.now + terms.lease}, terms.ttl)
+        if not interest:
+            self.send(meta.node, Letter("wake", ref, node), terms)
+        left = meta.lease - self.now
+        return Joined(meta.node, meta.fence, left, meta.last, meta.head, meta.about)
+
+    def keep_interest(self, ref: Ref, node: str, terms: Terms) -> float:
+        meta = self._meta(ref, None, "running")
+        interest = self._interest(ref)
+        if node not in interest:
+            raise InterestLost("this node's interest had run out")
+        self._set(keys_of(ref).interest, interest | {node: self.now + terms.lease}, terms.ttl)
+        return meta.lease - self.now
+
+    def leave(self, ref: Ref, node: str, terms: Terms) -> None:
+        interest: dict[str, float] = self._get(keys_of(ref).interest) or {}
+        if interest.pop(node, None) is None or self._interest(ref):
+            return
+        meta: _Meta | None = self._get(keys_of(ref).meta)
+        if meta is not None and meta.state == "running":
+            self.send(meta.node, Letter("leave", ref, node), terms)
+
+    def send(self, node: str, letter: Letter, terms: Terms) -> None:
+        self._letters += 1
+        name = mailbox_of(node)
+        letters: list[tuple[int, Letter]] = self._get(name) or []
+        self._set(name, [*letters, (self._letters, letter)][-LETTERS:], terms.ttl)
+
+    def read(self, node: str, logs: Mapping[Ref, Cursor], mail: str) -> News | None:
+        """None where there is nothing new."""
+        count = max(1, ENTRIES_A_READ // (len(logs) + 1))
+        after = int(mail.partition("-")[0])
+        mailbox: list[tuple[int, Letter]] = self._get(mailbox_of(node)) or []
+        letters = [one for one in mailbox if one[0] > after][:count]
+        news: dict[Ref, tuple[Cursor, Sequence[Part]]] = {}
+        for ref, cursor in logs.items():
+            entries: list[Entry] = self._get(keys_of(ref).log) or []
+            new = [entry for entry in entries if (entry.fence, entry.seq) > cursor][:count]
+            if new:
+                news[ref] = follow(cursor, new)
+        if not letters and not news:
+            return None
+        place = f"{letters[-1][0]}-0" if letters else mail
+        return News([letter for _, letter in letters], place, news)
+
+    # -- of an owner -------------------------------------------------------------------------------
+
+    def renew(self, lease: Lease, terms: Terms) -> int:
+        meta = self._meta(lease.ref, lease.fence, "running", "closing")
+        meta.state = "running"
+        self._hold(lease.ref, meta, terms)
+        return len(self._interest(lease.ref))
+
+    def open(self, lease: Lease, head: bytes, terms: Terms) -> None:
+        meta = self._meta(lease.ref, lease.fence, "running")
+        if meta.head is not None:
+            return
+        meta.head = head
+        if self._get(keys_of(lease.ref).log) is None:
+            self._append(lease.ref, Entry(lease.fence, 0, {b"h": head}), terms.ttl, terms)
+
+    def publish(self, lease: Lease, batch: Batch, after: int, terms: Terms) -> None:
+        meta = self._meta(lease.ref, lease.fence, "running")
+        if meta.last < after:
+            raise LogBehind(meta.last)
+        if meta.last < batch.last:
+            entry = Entry(lease.fence, batch.last, {b"e": pack_batch(batch)})
+            self._append(lease.ref, entry, terms.ttl, terms)
+            meta.last = batch.last
+
+    def close_if_empty(self, lease: Lease, terms: Terms) -> bool:
+        meta = self._meta(lease.ref, lease.fence, "running", "closing")
+        if self._interest(lease.ref):
+            return False
+        meta.state = "closing"
+        return True
+
+    def retire(self, lease: Lease, terms: Terms) -> bool:
+        meta = self._meta(lease.ref, lease.fence, "running", "closing", "retired")
+        if self._interest(lease.ref):
+            return False
+        keys = keys_of(lease.ref)
+        meta.state, meta.has_ended, meta.last, meta.head = "retired", True, 0, None
+        self._values.pop(keys.log, None)
+        self._free_request(lease.ref)
+        self._keep(keys.meta, terms.retention)
+        return True
+
+    def finish(
+        self, lease: Lease, outcome: Outcome, last: int, detail: bytes, terms: Terms
+    ) -> None:
+        meta = self._meta(lease.ref, lease.fence, "running", "closing", "ended")
+        if meta.state != "ended":
+            meta.last = max(last, meta.last)
+            self._end(lease.ref, meta, "ended", pack_outcome(outcome, detail), terms)
+
+    def restore(
+        self,
+        lease: Lease,
+        node: str,
+        about: bytes,
+        head: bytes | None,
+        batch: Batch | None,
+        terms: Terms,
+    ) -> Restored:
+        keys = keys_of(lease.ref)
+        meta: _Meta | None = self._get(keys.meta)
+        if meta is not None:
+            self._meta(lease.ref, lease.fence, "running")
+        else:
+            self._values.pop(keys.interest, None)
+            self._values.pop(keys.log, None)
+            meta = _Meta(node, lease.fence, 0.0, about, head=head)
+            self._set(keys.meta, meta, terms.ttl)
+            if head is not None:
+                self._append(lease.ref, Entry(lease.fence, 0, {b"h": head}), terms.ttl, terms)
+            if batch is not None:
+                self.publish(lease, batch, 0, terms)
+        self._hold(lease.ref, meta, terms)
+        return Restored(meta.last, self._get(keys.holder) == lease.ref.generation)
+
+    # -- keys --------------------------------------------------------------------------------------
+
+    def _get(self, name: str) -> Any:
+        found = self._values.get(name)
+        if found is not None and found.expires_at <= self.now:
+            del self._values[name]
+            return None
+        return found and found.value
+
+    def _set(self, name: str, value: object, seconds: float) -> None:
+        self._values[name] = _Value(value, self.now + seconds)
+
+    def _keep(self, name: str, seconds: float) -> None:
+        if self._get(name) is not None:
+            self._values[name].expires_at = self.now + seconds
+
+    def _meta(self, ref: Ref, fence: int | None, *states: State) -> _Meta:
+        meta: _Meta | None = self._get(keys_of(ref).meta)
+        if meta is None:
+            raise NotRunning("unknown")
+        if fence is not None and fence != meta.fence:
+            raise Fenced(meta.fence)
+        if meta.state not in states:
+            raise NotRunning(meta.state)
+        return meta
+
+    def _interest(self, ref: Ref) -> dict[str, float]:
+        name = keys_of(ref).interest
+        interest: dict[str, float] = self._get(name) or {}
+        for node in [node for node, until in interest.items() if until <= self.now]:
+            del interest[node]
+        if not interest:
+            self._values.pop(name, None)
+        return dict(interest)
+
+    def _hold(self, ref: Ref, meta: _Meta, terms: Terms) -> None:
+        keys = keys_of(ref)
+        meta.lease = self.now + terms.lease
+        if not meta.has_ended and self._get(keys.holder) in (None, ref.generation):
+            self._set(keys.holder, ref.generation, terms.ttl)
+        for name in (keys.meta, keys.interest, keys.log):
+            self._keep(name, terms.ttl)
+
+    def _append(self, ref: Ref, entry: Entry, seconds: float, terms: Terms) -> None:
+        name = keys_of(ref).log
+        entries: list[Entry] = self._get(name) or []
+        self._set(name, [*entries, entry][-terms.max_entries :], seconds)
+
+    def _end(self, ref: Ref, meta: _Meta, state: State, payload: bytes, terms: Terms) -> None:
+        keys = keys_of(ref)
+        meta.state = state
+        entry = Entry(meta.fence, meta.last + 1, {b"o": payload})
+        self._append(ref, entry, terms.retention, terms)
+        self._values.pop(keys.interest, None)
+        self._free_request(ref)
+        self._keep(keys.meta, terms.retention)
+
+    def _free_request(self, ref: Ref) -> None:
+        name = keys_of(ref).holder
+        if self._get(name) == ref.generation:
+            del self._values[name]

@@ -1,0 +1,211 @@
+"""The nodes of a cluster as the places in which generations run."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import secrets
+from collections.abc import AsyncGenerator, Callable, Generator, Hashable
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from typing import cast
+
+import trio
+
+from trioproxy.cluster import (
+    NOTICE,
+    BrokerError,
+    Followed,
+    Lease,
+    Node,
+    NotRunning,
+    Ref,
+    Terms,
+    open_node,
+)
+from trioproxy.cluster.redis import open_redis_broker
+from trioproxy.config import Settings
+from trioproxy.fanout import (
+    Generation,
+    Hub,
+    Identity,
+    Limits,
+    ShareOf,
+    UnknownGeneration,
+)
+from trioproxy.telemetry import Listener, Reader, Telemetry, Timing
+from trioproxy.web.asking import Asking
+from trioproxy.web.caller import Caller
+from trioproxy.web.places import ClusterDown, Placed
+from trioproxy.web.replicas import About, ReplicaCodec, pack_about, unpack_about
+
+logger = logging.getLogger(__name__)
+
+REACHED = 5.0
+"""Seconds that a replica which was asked for by its id lingers, and has to catch up with what was
+read elsewhere."""
+
+
+@asynccontextmanager
+async def open_cluster(
+    settings: Settings, limits: Limits, telemetry: Telemetry, share_of: ShareOf
+) -> AsyncGenerator[Cluster]:
+    """Be a node of the cluster that the settings name, for the length of the block. It need not be
+    there, now or later. Raises :exc:`ValueError` and :exc:`OSError` for a URL that cannot be
+    used."""
+    assert settings.cluster is not None
+    teller = _Teller()
+    terms = Terms(lease=settings.cluster_lease, retention=settings.retention)
+    async with (
+        open_redis_broker(settings.cluster, secrets.token_hex(8), terms) as broker,
+        open_node(
+            broker,
+            ReplicaCodec(),
+            limits,
+            watch=telemetry.watch,
+            share_of=share_of,
+            patience=settings.cluster_patience,
+            always=settings.cluster_publish == "always",
+        ) as node,
+    ):
+        teller.node = node
+        telemetry.tell(teller)
+        yield Cluster(node, settings)
+
+
+class Cluster:
+    """See :class:`~trioproxy.web.places.Places`. ``node`` is this one."""
+
+    def __init__(self, node: Node, settings: Settings) -> None:
+        self.node = node
+        self._goes_alone = settings.cluster_down == "local"
+
+    @property
+    def hub(self) -> Hub:
+        """In which this node's generations run, and the replicas of others'."""
+        return self.node.hub
+
+    @asynccontextmanager
+    async def place(
+        self, asking: Asking, key_to_join: Callable[[], Hashable | None]
+    ) -> AsyncGenerator[Placed | None]:
+        key = key_to_join()
+        if self.hub.find(key) is not None:
+            yield None
+        elif key is None or not asking.shares:
+            with self._own(asking, key) as placed:
+                yield placed
+        else:
+            async with self.node.turn(_request_of(key)), AsyncExitStack() as stack:
+                # Whoever had the turn before may have started it.
+                is_here = self.hub.find(key_to_join()) is not None
+                yield None if is_here else await self._elect(stack, asking, key)
+
+    async def _elect(self, stack: AsyncExitStack, asking: Asking, key: Hashable) -> Placed:
+        about = pack_about(asking, _digest(key))
+        try:
+            found = await stack.enter_async_context(self.node.place(_request_of(key), about))
+        except BrokerError as error:
+            if not self._goes_alone:
+                raise ClusterDown("what the nodes share cannot be reached: try again") from error
+            logger.info("a call is made unasked: %s", error)
+            return stack.enter_context(self._own(asking, key))
+        if isinstance(found, Followed):
+            return self._replica(found)
+        return _at_home(found)
+
+    @contextmanager
+    def _own(self, asking: Asking, key: Hashable | None) -> Generator[Placed]:
+        request = secrets.token_hex(16) if key is None else _request_of(key)
+        about = pack_about(asking, None if key is None else _digest(key))
+        with self.node.own(request, about) as lease:
+            yield _at_home(lease)
+
+    async def reach(self, caller: Caller, generation_id: str, after: int | None) -> Generation:
+        unknown = UnknownGeneration(f"there is no generation {generation_id}")
+        ref = Ref.parse(generation_id)
+        if ref is None:
+            raise unknown
+        try:
+            about = unpack_about((await self.node.look(ref)).about)
+            if not caller.may_see(about.tenant):
+                raise unknown
+            async with self.node.turn(ref.request):
+                if self.hub.is_running(generation_id):
+                    generation = self.hub.get(generation_id)
+                else:
+                    async with self.node.reach(ref) as followed:
+                        generation = self._start(followed, about)
+        except (NotRunning, ValueError):
+            raise unknown from None
+        except BrokerError as error:
+            raise ClusterDown("what the nodes share cannot be reached: try again") from error
+        await self._catch_up(generation, after)
+        return generation
+
+    def _start(self, followed: Followed, about: About) -> Generation:
+        origin = about.origin()
+        placed = self._replica(followed)
+        assert placed.follow is not None
+        key = None if about.key is None else (about.tenant, about.key)
+        return self.hub.start(
+            None if self.hub.find(key) is not None else key,
+            placed.follow(origin.tally),
+            linger=REACHED,
+            when_full="trim" if origin.streamed else "fail",
+            tenant=about.tenant,
+            origin=origin,
+            identity=placed.identity,
+        )
+
+    async def _catch_up(self, generation: Generation, after: int | None) -> None:
+        with (
+            trio.move_on_after(REACHED),
+            self.hub.subscribe(generation.id, linger=REACHED) as subscriber,
+        ):
+            await generation.wait_opened()
+            while after is not None and subscriber.cursor < after:
+                try:
+                    await anext(subscriber)
+                except StopAsyncIteration:
+                    break
+
+    def stop(self, generation: Generation) -> None:
+        self.node.stop(generation)
+
+    @property
+    def is_ready(self) -> bool:
+        return self._goes_alone or self.node.broker.up_since is not None
+
+    def _replica(self, followed: Followed) -> Placed:
+        identity = Identity(followed.ref.public_id, is_replica=True)
+        return Placed(identity, lambda tally: self.node.mirror(followed, tally.count))
+
+
+class _Teller(Listener):
+    """Tells the node what happens to generations."""
+
+    node: Node
+
+    def started(self, timing: Timing) -> None:
+        self.node.started(timing.generation)
+
+    def left(self, timing: Timing, reader: Reader) -> None:
+        self.node.left(timing.generation)
+
+    def ended(self, timing: Timing) -> None:
+        self.node.ended(timing.generation)
+
+
+def _at_home(lease: Lease) -> Placed:
+    return Placed(Identity(lease.ref.public_id, notice=NOTICE))
+
+
+def _digest(key: Hashable) -> bytes:
+    _, digest = cast(tuple[str, bytes], key)  # as `read_asking` makes it
+    return digest
+
+
+def _request_of(key: Hashable) -> str:
+    """The name of a request, to all nodes: 32 hexadecimal digits."""
+    tenant, digest = cast(tuple[str, bytes], key)
+    return hashlib.sha256(digest + tenant.encode()).hexdigest()[:32]
