@@ -13,6 +13,7 @@ from tests.cluster.servers import Server
 from trioproxy.cluster import (
     MAIL_START,
     START,
+    Addition,
     Batch,
     Broker,
     Cursor,
@@ -141,6 +142,13 @@ async def own(broker: Broker, ref: Ref = REF) -> Lease:
     lease = await broker.elect(ref, b"about")
     assert isinstance(lease, Lease)
     return lease
+
+
+async def publish(broker: Broker, lease: Lease, events: Batch, *, after: int) -> None:
+    """Add to one log. Raises what was wrong."""
+    (wrong,) = await broker.publish([Addition(lease, events, after)])
+    if wrong is not None:
+        raise wrong
 
 
 def batch(first: int, last: int, data: bytes = b"event ") -> Batch:

@@ -10,7 +10,7 @@ import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.cluster.brokers import batch, log_of, share_server
+from tests.cluster.brokers import batch, log_of, publish, share_server
 from tests.cluster.servers import Server, run_server
 from trioproxy.cluster import (
     MAIL_START,
@@ -56,7 +56,7 @@ def steps() -> st.SearchStrategy[Step]:
         "retire": leases.map(lambda lease: lambda at: at.retire(lease)),
         "close": leases.map(lambda lease: lambda at: at.close_if_empty(lease)),
         "publish": st.tuples(leases, spans, seqs).map(
-            lambda args: lambda at: at.publish(args[0], args[1], after=min(args[2], args[1].first))
+            lambda args: lambda at: publish(at, args[0], args[1], after=min(args[2], args[1].first))
         ),
         "finish": st.tuples(leases, seqs).map(
             lambda args: lambda at: at.finish(args[0], COMPLETED, last=args[1])

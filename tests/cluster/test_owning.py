@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from tests.cluster.brokers import LONG, REF, SHORT, Shared, batch, log_of, own, words
+from tests.cluster.brokers import LONG, REF, SHORT, Shared, batch, log_of, own, publish, words
 from trioproxy.cluster import (
     OWNER_LOST,
     START,
@@ -57,7 +57,7 @@ async def test_of_many_electors_at_once_one_owns(shared: Shared) -> None:
 async def test_an_owner_that_is_elected_again_owns_as_before(shared: Shared) -> None:
     one = await shared.port("one")
     lease = await own(one)
-    await one.publish(lease, batch(1, 3), after=0)
+    await publish(one, lease, batch(1, 3), after=0)
 
     assert await one.elect(REF, b"about") == lease
     assert (await one.join(REF)).last == 3
@@ -93,7 +93,7 @@ async def test_a_lease_that_has_run_out_is_reaped_and_every_write_of_its_owner_r
 ) -> None:
     one, two = await shared.port("one", SHORT), await shared.port("two")
     lease = await own(one)
-    await one.publish(lease, batch(1, 3), after=0)
+    await publish(one, lease, batch(1, 3), after=0)
     await shared.pass_time(0.3)
 
     assert await two.reap(REF)
@@ -101,8 +101,8 @@ async def test_a_lease_that_has_run_out_is_reaped_and_every_write_of_its_owner_r
     _, parts = await log_of(two)
     assert parts == [batch(1, 3), Ending(3, OWNER_LOST)]
     for write in (
-        one.publish(lease, batch(4, 5), after=3),
-        one.publish(lease, batch(1, 3), after=0),
+        publish(one, lease, batch(4, 5), after=3),
+        publish(one, lease, batch(1, 3), after=0),
         one.renew(lease),
         one.open(lease, b"head"),
         one.close_if_empty(lease),
@@ -187,7 +187,7 @@ async def test_the_end_is_told_with_its_outcome_and_the_request_is_free(
     assert isinstance(outcome, type(COMPLETED))
     one, two = await shared.port("one"), await shared.port("two")
     lease = await own(one)
-    await one.publish(lease, batch(1, 2), after=0)
+    await publish(one, lease, batch(1, 2), after=0)
 
     await one.finish(lease, outcome, last=2, detail=b"\0\xffwhy")
 
@@ -211,7 +211,7 @@ async def test_after_its_end_nothing_is_written(shared: Shared) -> None:
     await one.finish(lease, COMPLETED, last=0)
 
     for write in (
-        one.publish(lease, batch(1, 1), after=0),
+        publish(one, lease, batch(1, 1), after=0),
         one.renew(lease),
         one.open(lease, b"head"),
         one.close_if_empty(lease),
@@ -241,7 +241,7 @@ async def test_the_next_generation_of_a_request_is_not_freed_by_the_end_of_the_o
 async def test_what_a_broker_has_lost_is_restored_and_read_on(shared: Shared) -> None:
     one, two = await shared.port("one"), await shared.port("two")
     lease = await own(one)
-    await one.publish(lease, batch(1, 3), after=0)
+    await publish(one, lease, batch(1, 3), after=0)
     cursor, _ = await log_of(two)
     await shared.wipe()
     with pytest.raises(NotRunning, match="unknown"):
@@ -250,7 +250,7 @@ async def test_what_a_broker_has_lost_is_restored_and_read_on(shared: Shared) ->
         await two.keep_interest(REF)
 
     restored = await one.restore(lease, b"about", b"head", batch(1, 2))
-    await one.publish(lease, batch(3, 5), after=2)
+    await publish(one, lease, batch(3, 5), after=2)
 
     assert restored == (2, True)
     _, parts = await log_of(two, cursor=cursor)
@@ -265,7 +265,7 @@ async def test_what_a_broker_has_lost_is_restored_and_read_on(shared: Shared) ->
 async def test_what_was_not_lost_is_renewed_by_restoring_it(shared: Shared) -> None:
     one = await shared.port("one")
     lease = await own(one)
-    await one.publish(lease, batch(1, 3), after=0)
+    await publish(one, lease, batch(1, 3), after=0)
 
     assert await one.restore(lease, b"about", None, batch(1, 2)) == (3, True)
     assert (await log_of(one))[1] == [batch(1, 3)]
@@ -300,7 +300,7 @@ async def test_every_key_runs_out(shared: Shared) -> None:
     for lease in leases:
         await one.open(lease, b"head")
         await two.join(lease.ref)
-        await one.publish(lease, batch(1, 3), after=0)
+        await publish(one, lease, batch(1, 3), after=0)
     await one.finish(leases[0], COMPLETED, last=3)
     await two.leave(refs[1])
     assert await one.close_if_empty(leases[1])
@@ -339,7 +339,7 @@ async def test_what_nobody_renews_is_gone(shared: Shared) -> None:
     one, two = await shared.port("one", terms), await shared.port("two", terms)
     lease = await own(one)
     await two.join(REF)
-    await one.publish(lease, batch(1, 3), after=0)
+    await publish(one, lease, batch(1, 3), after=0)
     await one.finish(await own(one, Ref("cd", "gen")), COMPLETED, last=0)
     await shared.pass_time(0.2)
 
@@ -355,7 +355,7 @@ async def test_a_full_broker_takes_nothing_and_holds_what_it_has(shared: Shared)
 
     for growth in (
         one.elect(OTHER, b"about"),
-        one.publish(lease, batch(1, 3), after=0),
+        publish(one, lease, batch(1, 3), after=0),
         one.open(lease, b"head"),
         one.finish(lease, COMPLETED, last=0),
         two.join(REF),

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
-from tests.cluster.brokers import LONG, REF, SharedServer, batch, log_of, own
+from tests.cluster.brokers import LONG, REF, SharedServer, batch, log_of, own, publish
 from tests.cluster.relay import open_relay
 from tests.cluster.servers import FAMILIES, Server, run_server
 from tests.support.stepping import AtStep
@@ -77,7 +77,7 @@ async def test_a_broker_that_stops_counts_as_down_and_is_up_when_it_goes_on(
 
         with trio.fail_after(WITHIN):
             with pytest.raises(BrokerDown):
-                await broker.publish(lease, batch(1, 3), after=0)
+                await publish(broker, lease, batch(1, 3), after=0)
             await down(broker)
             with pytest.raises(BrokerDown, match="not connected"):
                 await broker.renew(lease)
@@ -89,7 +89,7 @@ async def test_a_broker_that_stops_counts_as_down_and_is_up_when_it_goes_on(
         assert began is not None
         assert broker.up_since is not None
         assert broker.up_since > began
-        await broker.publish(lease, batch(1, 3), after=0)
+        await publish(broker, lease, batch(1, 3), after=0)
         assert (await log_of(broker))[1] == [batch(1, 3)]
 
 
@@ -106,7 +106,7 @@ async def test_a_read_from_a_broker_that_stops_ends_in_its_time(fragile: Server)
 async def test_a_broker_that_is_killed_and_comes_back_empty_is_restored(fragile: Server) -> None:
     async with open_node(fragile) as one, open_node(fragile, "two") as two:
         lease = await own(one)
-        await one.publish(lease, batch(1, 3), after=0)
+        await publish(one, lease, batch(1, 3), after=0)
         await one.ping()
         cursor, _ = await log_of(two)
         fragile.kill()
@@ -117,7 +117,7 @@ async def test_a_broker_that_is_killed_and_comes_back_empty_is_restored(fragile:
         with pytest.raises(NotRunning, match="unknown"):
             await one.renew(lease)
         await one.restore(lease, b"about", None, batch(1, 3))
-        await one.publish(lease, batch(4, 5), after=3)
+        await publish(one, lease, batch(4, 5), after=3)
 
         await again(lambda: two.read({}, MAIL_START, wait=0))
         assert await log_of(two, cursor=cursor) == (Cursor(1, 5), [batch(4, 5)])
@@ -164,9 +164,9 @@ async def test_a_connection_that_is_cut_within_a_pipeline_fails_who_waits_and_no
             lease = await own(broker, Ref(f"{cut}", "gen"))
             told: list[int] = []
 
-            async def publish(seq: int, lease: Lease, told: list[int]) -> None:
+            async def add(seq: int, lease: Lease, told: list[int]) -> None:
                 try:
-                    await broker.publish(lease, batch(seq, seq), after=0)
+                    await publish(broker, lease, batch(seq, seq), after=0)
                     told.append(seq)
                 except BrokerDown:
                     pass
@@ -175,11 +175,11 @@ async def test_a_connection_that_is_cut_within_a_pipeline_fails_who_waits_and_no
             with trio.fail_after(WITHIN):
                 async with trio.open_nursery() as nursery:
                     for seq in range(1, 21):
-                        nursery.start_soon(publish, seq, lease, told)
+                        nursery.start_soon(add, seq, lease, told)
             assert len(told) < 20 or relay.bytes_until_cut is not None
             relay.bytes_until_cut = None
 
-            await again(lambda lease=lease: broker.publish(lease, batch(1, 20), after=0))
+            await again(lambda lease=lease: publish(broker, lease, batch(1, 20), after=0))
 
             await again(lambda: broker.read({}, MAIL_START, wait=0))
             cursor, _ = await log_of(broker, lease.ref)
@@ -197,10 +197,10 @@ async def test_a_command_that_is_cancelled_at_any_step_leaves_the_replies_in_ord
         with trio.CancelScope() as scope:
             at_step = AtStep(step, scope.cancel)
             with at_step:
-                await one.publish(lease, batch(seq, seq), after=seq - 1)
+                await publish(one, lease, batch(seq, seq), after=seq - 1)
                 at_step.disarm()
 
-        await one.publish(lease, batch(seq, seq), after=seq - 1)
+        await publish(one, lease, batch(seq, seq), after=seq - 1)
         assert isinstance(await one.elect(Ref(REF.request, "gen_2"), b"about"), tuple)
         assert await one.renew(lease) == 0
         if not at_step.was_reached:
@@ -251,7 +251,7 @@ async def test_a_script_that_the_broker_has_forgotten_is_told_again(
     lease = await own(one)
     for seq in range(1, 4):
         await shared_server.command("SCRIPT FLUSH")
-        await one.publish(lease, batch(seq, seq), after=seq - 1)
+        await publish(one, lease, batch(seq, seq), after=seq - 1)
 
     assert (await log_of(one))[0] == Cursor(1, 3)
 
@@ -270,7 +270,7 @@ async def test_an_entry_that_cannot_be_read_ends_its_log_and_no_other(
 ) -> None:
     one = await shared_server.port("one")
     lease = await own(one)
-    await one.publish(lease, batch(1, 2), after=0)
+    await publish(one, lease, batch(1, 2), after=0)
     bad = Ref("bad", "gen")
     for number, fields in enumerate([("x", "y"), ("e", b"\xc1"), ("e", b"\x90"), ("o", b"\x01")]):
         await shared_server.command("DEL", "tp:{bad}:gen:l")
@@ -287,7 +287,7 @@ async def test_nothing_is_asked_of_a_key_of_another_type(shared_server: SharedSe
     lease = await own(one)
     await one.open(lease, b"head")
     await two.join(REF)
-    await one.publish(lease, batch(1, 3), after=0)
+    await publish(one, lease, batch(1, 3), after=0)
     await two.leave(REF)
     await one.renew(lease)
     await one.finish(lease, COMPLETED, last=3)
@@ -302,7 +302,7 @@ async def test_a_key_of_another_type_is_told_as_a_refusal(shared_server: SharedS
     await shared_server.command("SET", "tp:{ab12}:gen_1:l", "a string")
 
     with pytest.raises(BrokerRefused, match="wrong kind of value"):
-        await one.publish(lease, batch(1, 3), after=0)
+        await publish(one, lease, batch(1, 3), after=0)
     assert await one.renew(lease) == 0
 
 

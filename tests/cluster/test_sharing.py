@@ -6,7 +6,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.cluster.brokers import LONG, REF, SHORT, Shared, batch, log_of, own, words
+from tests.cluster.brokers import LONG, REF, SHORT, Shared, batch, log_of, own, publish, words
 from trioproxy.cluster import (
     MAIL_START,
     START,
@@ -174,7 +174,7 @@ async def test_what_was_retired_wakes_its_owner_for_who_asks_and_holds_no_reques
 ) -> None:
     one, two = await shared.port("one"), await shared.port("two")
     lease = await own(one)
-    await one.publish(lease, batch(1, 3), after=0)
+    await publish(one, lease, batch(1, 3), after=0)
     assert await one.retire(lease)
     assert (await two.look(REF)) == Known("one", "retired", b"about")
 
@@ -182,7 +182,7 @@ async def test_what_was_retired_wakes_its_owner_for_who_asks_and_holds_no_reques
     assert await words(one) == ["wake"]
     assert not await one.retire(lease)
     assert await one.renew(lease) == 1
-    await one.publish(lease, batch(1, 2), after=0)
+    await publish(one, lease, batch(1, 2), after=0)
     await one.finish(lease, COMPLETED, last=2)
 
     assert (await log_of(two))[1] == [batch(1, 2), Ending(2, COMPLETED)]
@@ -196,13 +196,13 @@ async def test_what_was_retired_and_left_again_is_published_from_its_start(share
     assert await one.retire(lease)
     await two.join(REF)
     await one.open(lease, b"head")
-    await one.publish(lease, batch(1, 3), after=0)
+    await publish(one, lease, batch(1, 3), after=0)
     await two.leave(REF)
     assert await one.retire(lease)
 
     assert (await two.join(REF)).head is None
     await one.open(lease, b"head")
-    await one.publish(lease, batch(1, 2), after=0)
+    await publish(one, lease, batch(1, 2), after=0)
 
     assert (await log_of(two))[1] == [Head(b"head"), batch(1, 2)]
 
@@ -247,8 +247,8 @@ async def test_what_is_published_is_read_as_it_was(shared: Shared) -> None:
     first = Batch(1, [Message(binary, binary), Message(None, b""), Message(b"", b"\xff" * 100_000)])
 
     await one.open(lease, binary)
-    await one.publish(lease, first, after=0)
-    await one.publish(lease, batch(4, 6), after=3)
+    await publish(one, lease, first, after=0)
+    await publish(one, lease, batch(4, 6), after=3)
     await one.finish(lease, COMPLETED, last=6)
 
     cursor, parts = await log_of(two)
@@ -259,7 +259,7 @@ async def test_what_is_published_is_read_as_it_was(shared: Shared) -> None:
 async def test_a_log_is_read_on_from_within_a_batch(shared: Shared) -> None:
     one, two = await shared.port("one"), await shared.port("two")
     lease = await own(one)
-    await one.publish(lease, batch(1, 10), after=0)
+    await publish(one, lease, batch(1, 10), after=0)
 
     for seq in range(1, 10):
         cursor, parts = await log_of(two, cursor=Cursor(1, seq))
@@ -269,11 +269,11 @@ async def test_a_log_is_read_on_from_within_a_batch(shared: Shared) -> None:
 async def test_what_is_published_again_is_there_once(shared: Shared) -> None:
     one, two = await shared.port("one"), await shared.port("two")
     lease = await own(one)
-    await one.publish(lease, batch(1, 3), after=0)
+    await publish(one, lease, batch(1, 3), after=0)
 
-    await one.publish(lease, batch(1, 3), after=0)
-    await one.publish(lease, batch(1, 5), after=0)
-    await one.publish(lease, batch(2, 4), after=1)
+    await publish(one, lease, batch(1, 3), after=0)
+    await publish(one, lease, batch(1, 5), after=0)
+    await publish(one, lease, batch(2, 4), after=1)
 
     assert await log_of(two) == (Cursor(1, 5), [batch(1, 3), batch(4, 5)])
 
@@ -281,22 +281,22 @@ async def test_what_is_published_again_is_there_once(shared: Shared) -> None:
 async def test_a_log_that_lost_its_end_is_not_written_to_past_the_hole(shared: Shared) -> None:
     one = await shared.port("one")
     lease = await own(one)
-    await one.publish(lease, batch(1, 3), after=0)
+    await publish(one, lease, batch(1, 3), after=0)
 
     with pytest.raises(LogBehind) as refused:
-        await one.publish(lease, batch(7, 9), after=6)
+        await publish(one, lease, batch(7, 9), after=6)
 
     assert refused.value.last == 3
-    await one.publish(lease, batch(4, 9), after=3)
+    await publish(one, lease, batch(4, 9), after=3)
     assert (await log_of(one))[1] == [batch(1, 3), batch(4, 9)]
 
 
 async def test_what_the_owner_had_no_more_is_told_as_a_gap(shared: Shared) -> None:
     one = await shared.port("one")
     lease = await own(one)
-    await one.publish(lease, batch(1, 3), after=0)
+    await publish(one, lease, batch(1, 3), after=0)
 
-    await one.publish(lease, batch(7, 9), after=3)
+    await publish(one, lease, batch(7, 9), after=3)
     await one.finish(lease, COMPLETED, last=12)
 
     _, parts = await log_of(one)
@@ -306,10 +306,10 @@ async def test_what_the_owner_had_no_more_is_told_as_a_gap(shared: Shared) -> No
 async def test_a_head_that_was_trimmed_is_told_as_a_gap(shared: Shared) -> None:
     one, two = await shared.port("one", FEW), await shared.port("two")
     lease = await own(one)
-    await one.publish(lease, batch(1, 1), after=0)
+    await publish(one, lease, batch(1, 1), after=0)
     cursor, _ = await log_of(two)
     for seq in range(2, 500):
-        await one.publish(lease, batch(seq, seq, b"x" * 1000), after=seq - 1)
+        await publish(one, lease, batch(seq, seq, b"x" * 1000), after=seq - 1)
 
     for place in (START, cursor, Cursor(1, 100)):
         _, (gap, *parts) = await log_of(two, cursor=place)
@@ -328,7 +328,7 @@ async def test_a_batch_that_is_too_large_is_refused_before_it_is_sent(
     lease = await own(one)
 
     with pytest.raises(EntryTooLarge):
-        await one.publish(lease, Batch(1, [Message(None, b"x" * 1000)]), after=0)
+        await publish(one, lease, Batch(1, [Message(None, b"x" * 1000)]), after=0)
 
     assert (await log_of(one))[1] == []
 
@@ -340,7 +340,7 @@ async def test_the_head_is_told_once_to_who_reads_and_to_who_joins(shared: Share
 
     await one.open(lease, b"\0head\xff")
     await one.open(lease, b"\0head\xff")
-    await one.publish(lease, batch(1, 1), after=0)
+    await publish(one, lease, batch(1, 1), after=0)
 
     assert (await two.join(REF)).head == b"\0head\xff"
     assert (await log_of(two))[1] == [Head(b"\0head\xff"), batch(1, 1)]
@@ -356,7 +356,7 @@ async def test_one_read_waits_for_all_logs_and_the_mailbox(shared: Shared) -> No
 
     for lease in leases:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(lambda lease=lease: one.publish(lease, batch(1, 2), after=0))
+            nursery.start_soon(lambda lease=lease: publish(one, lease, batch(1, 2), after=0))
             news = await two.read(places, MAIL_START, wait=WITHIN)
         assert news.logs == {lease.ref: (Cursor(1, 2), [batch(1, 2)])}
         places[lease.ref] = Cursor(1, 2)
@@ -402,7 +402,7 @@ async def test_a_reader_that_is_cancelled_while_it_waits_loses_no_place(shared: 
     for seq in range(1, 201):
         with trio.move_on_after(0.001 * (seq % 5)):
             await two.read({REF: cursor}, mail, wait=WITHIN)
-        await one.publish(lease, batch(seq, seq), after=seq - 1)
+        await publish(one, lease, batch(seq, seq), after=seq - 1)
         if seq % 3 == 0:
             with trio.fail_after(WITHIN):
                 while cursor.seq < seq:

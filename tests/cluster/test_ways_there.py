@@ -9,9 +9,9 @@ import pytest
 import trio
 import trustme
 
-from tests.cluster.brokers import LONG, REF, batch, log_of, own
+from tests.cluster.brokers import LONG, REF, batch, log_of, own, publish
 from tests.cluster.servers import FAMILIES, Server, command_of, free_port, run_sentinel, run_server
-from trioproxy.cluster import Batch, Broker, BrokerDown, Ref
+from trioproxy.cluster import Batch, Broker, BrokerDown, Lease, Ref
 from trioproxy.cluster.redis import open_redis_broker
 
 WITHIN = 20.0
@@ -73,15 +73,15 @@ async def test_the_primary_that_sentinels_name_is_followed(family: str, tmp_path
                         except BrokerDown:
                             await trio.sleep(0.05)
 
-                await broker.publish(lease, Batch(4, batch(4, 5).messages), after=3)
+                await publish(broker, lease, Batch(4, batch(4, 5).messages), after=3)
                 await _until_read(broker)
 
 
-async def _works(broker: Broker) -> object:
+async def _works(broker: Broker) -> Lease:
     with trio.fail_after(WITHIN):
         await broker.wait_up()
     lease = await own(broker)
-    await broker.publish(lease, batch(1, 3), after=0)
+    await publish(broker, lease, batch(1, 3), after=0)
     await _until_read(broker)
     return lease
 

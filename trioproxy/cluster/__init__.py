@@ -7,6 +7,7 @@ is what stands behind it.
 from trioproxy.cluster.broker import (
     MAIL_START,
     OWNER_LOST,
+    Addition,
     Broker,
     Joined,
     Known,
@@ -49,6 +50,7 @@ __all__ = [
     "NOTICE",
     "OWNER_LOST",
     "START",
+    "Addition",
     "Batch",
     "Broker",
     "BrokerDown",

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
 from trioproxy.cluster.entries import Batch, Cursor, Part
-from trioproxy.cluster.errors import State
+from trioproxy.cluster.errors import BrokerError, State
 from trioproxy.cluster.keys import Ref
 from trioproxy.fanout.outcome import Outcome, failed
 
@@ -92,6 +92,15 @@ class Restored(NamedTuple):
 
     last: int
     holds_request: bool
+
+
+class Addition(NamedTuple):
+    """Events for a log, as one entry. ``after`` is the last seq that was published; those that the
+    batch does not bring itself are told as a gap."""
+
+    lease: Lease
+    batch: Batch
+    after: int
 
 
 class Letter(NamedTuple):
@@ -207,13 +216,10 @@ class Broker(Protocol):
         does."""
         ...
 
-    async def publish(self, lease: Lease, batch: Batch, *, after: int) -> None:
-        """Add events to the log, as one entry. ``after`` is the last seq that was published; those
-        that the batch does not bring itself are told as a gap. What is in the log already is not
-        added again.
-
-        Raises as :meth:`renew` does; :class:`LogBehind`; :class:`EntryTooLarge`.
-        """
+    async def publish(self, additions: Sequence[Addition]) -> Sequence[BrokerError | None]:
+        """Add to logs, each by itself. What is in a log already is not added again. Returns what
+        was wrong with each addition: what :meth:`renew` raises, :class:`LogBehind`,
+        :class:`EntryTooLarge`."""
         ...
 
     async def close_if_empty(self, lease: Lease) -> bool:

@@ -59,16 +59,17 @@ async def open_node(
 
     On exit the hub is closed first, and others are told of that for :data:`FAREWELL` seconds.
     """
-    async with trio.open_nursery() as clockwork:
-        async with trio.open_nursery() as errands:
-            async with open_hub(limits, watch=watch, share_of=share_of) as hub:
-                owner = Owner(broker, hub, codec, errands, always=always)
-                follower = Follower(broker, owner.obey, patience)
-                node = Node(broker, hub, codec, owner, follower, errands)
-                clockwork.start_soon(follower.run, name="reader of the cluster")
-                clockwork.start_soon(node.beat, name="heartbeat of the node")
-                yield node
-            errands.cancel_scope.deadline = trio.current_time() + FAREWELL
+    async with trio.open_nursery() as errands, trio.open_nursery() as clockwork:
+        async with open_hub(limits, watch=watch, share_of=share_of) as hub:
+            owner = Owner(broker, hub, codec, errands, always=always)
+            follower = Follower(broker, owner.obey, patience)
+            node = Node(broker, hub, codec, owner, follower, errands)
+            clockwork.start_soon(follower.run, name="reader of the cluster")
+            clockwork.start_soon(owner.publisher.run, name="publisher to the cluster")
+            clockwork.start_soon(node.beat, name="heartbeat of the node")
+            yield node
+        errands.cancel_scope.deadline = trio.current_time() + FAREWELL
+        await owner.wait_told()
         clockwork.cancel_scope.cancel(reason="the node is closed")
 
 
@@ -192,7 +193,7 @@ class Node:
             await self.broker.wait_up()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._ask, self.broker.ping)
-                for owned in self._owner.held:
+                for owned in list(self._owner.owned.values()):
                     nursery.start_soon(self._ask, partial(self._owner.renew, owned))
                 for followed in list(self._follower.followed.values()):
                     nursery.start_soon(self._ask, partial(self._keep, followed))

@@ -20,6 +20,7 @@ from trioproxy.cluster.address import parse_address
 from trioproxy.cluster.broker import (
     ENTRIES_A_READ,
     OWNER_LOST,
+    Addition,
     Joined,
     Known,
     Lease,
@@ -34,6 +35,7 @@ from trioproxy.cluster.connecting import find
 from trioproxy.cluster.entries import Batch, Cursor, Entry, Part, follow, pack_batch, pack_outcome
 from trioproxy.cluster.errors import (
     BrokerError,
+    EntryTooLarge,
     Fenced,
     InterestLost,
     LogBehind,
@@ -198,11 +200,26 @@ class RedisBroker:
     async def open(self, lease: Lease, head: bytes) -> None:
         await self._run_for(lease.ref, "open", lease.fence, head)
 
-    async def publish(self, lease: Lease, batch: Batch, *, after: int) -> None:
-        payload = pack_batch(batch)
-        reply = await self._run_for(lease.ref, "publish", lease.fence, after, batch.last, payload)
-        if reply[0] == b"behind":
-            raise LogBehind(reply[1])
+    async def publish(self, additions: Sequence[Addition]) -> Sequence[BrokerError | None]:
+        results: list[BrokerError | None] = [None] * len(additions)
+        keys: list[str] = []
+        given: list[Argument] = []
+        asked: list[int] = []
+        for index, (lease, batch, after) in enumerate(additions):
+            try:
+                payload = pack_batch(batch)
+            except EntryTooLarge as error:
+                results[index] = error
+                continue
+            of_it = keys_of(lease.ref)
+            keys += (of_it.meta, of_it.log)
+            given += (lease.fence, after, batch.last, payload)
+            asked.append(index)
+        if asked:
+            reply = await self._run("publish", keys, *given)
+            for index, said in zip(asked, reply, strict=True):
+                results[index] = _what_was_wrong(said)
+        return results
 
     async def close_if_empty(self, lease: Lease) -> bool:
         reply = await self._run_for(lease.ref, "close_if_empty", lease.fence)
@@ -230,13 +247,10 @@ class RedisBroker:
 
     async def _run_for(self, ref: Ref, name: str, *arguments: Argument) -> list[Any]:
         reply = await self._run(name, keys_of(ref), *arguments, of=ref.generation)
-        match reply:
-            case [b"not", state]:
-                raise NotRunning(cast(State, state.decode()))
-            case [b"fenced", fence]:
-                raise Fenced(int(fence))
-            case _:
-                return reply
+        wrong = _what_was_wrong(reply)
+        if wrong is not None:
+            raise wrong
+        return reply
 
     async def _run(
         self, name: str, keys: Sequence[str], *arguments: Argument, of: str = ""
@@ -254,6 +268,18 @@ class RedisBroker:
             link.drop(str(error))
             raise
         return cast(list[Any], reply)
+
+
+def _what_was_wrong(reply: Sequence[Any]) -> BrokerError | None:
+    match reply:
+        case [b"not", state]:
+            return NotRunning(cast(State, state.decode()))
+        case [b"fenced", fence]:
+            return Fenced(int(fence))
+        case [b"behind", last]:
+            return LogBehind(last)
+        case _:
+            return None
 
 
 def _news(

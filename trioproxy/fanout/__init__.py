@@ -86,6 +86,7 @@ an event's data is bytes, and a wire format is a function (:data:`Renderer`).
 """
 
 from trioproxy.fanout.cleanup import grace
+from trioproxy.fanout.doorbell import CallingBell
 from trioproxy.fanout.errors import (
     CursorAhead,
     ExpiredGeneration,
@@ -120,6 +121,7 @@ __all__ = [
     "COMPLETED",
     "Arrival",
     "Batch",
+    "CallingBell",
     "CursorAhead",
     "Ended",
     "Event",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import trio
 
 
@@ -31,3 +33,16 @@ class Doorbell:
     def close(self) -> None:
         self._waits.close()  # first: whoever waits is told that it was closed here, not elsewhere
         self._rings.close()
+
+
+class CallingBell(Doorbell):
+    """One that calls somebody, in the step that rings it."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        super().__init__()
+        self._call = call
+
+    def ring(self) -> None:
+        self._call()

@@ -76,6 +76,11 @@ class Subscriber:
             generation.pump.give_back(self)  # what comes after its end must not be written
             self.bell.ring()
 
+    def ring_at(self, bell: Doorbell) -> None:
+        """Have news told by this bell from now on, to who does not wait for them here."""
+        self.bell.close()
+        self.bell = bell
+
     def nudge(self) -> None:
         """Have it return from its waiting, with an empty batch if there is no news. Nothing to one
         that does not wait."""
@@ -109,6 +114,17 @@ class Subscriber:
             if self._is_nudged:
                 self.generation.watch.beat(1)
                 return Batch([], None, self.generation.transcript)
+
+    def read_nowait(self) -> Batch | None:
+        """What is new, at most 64 KiB of it; None where nothing is, or its ``end`` stands. Then its
+        bell rings with the next news."""
+        self._done()
+        batch = self._take()
+        if batch is not None:
+            self._is_busy = True
+        elif self.end is None:
+            self.generation.waiting.add(self)
+        return batch
 
     @property
     def is_current(self) -> bool:

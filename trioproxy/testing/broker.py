@@ -8,13 +8,23 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import trio
 
-from trioproxy.cluster.broker import Joined, Known, Lease, Letter, News, Restored, Running, Terms
-from trioproxy.cluster.entries import Batch, Cursor, pack_batch
+from trioproxy.cluster.broker import (
+    Addition,
+    Joined,
+    Known,
+    Lease,
+    Letter,
+    News,
+    Restored,
+    Running,
+    Terms,
+)
+from trioproxy.cluster.entries import Batch, Cursor
 from trioproxy.cluster.errors import BrokerDown, BrokerError, BrokerFull
 from trioproxy.cluster.keys import Ref
 from trioproxy.fanout.outcome import Outcome
@@ -228,9 +238,8 @@ class FakePort:
     async def open(self, lease: Lease, head: bytes) -> None:
         await self._do(self._memory.open, lease, head, self.terms)
 
-    async def publish(self, lease: Lease, batch: Batch, *, after: int) -> None:
-        pack_batch(batch)
-        await self._do(self._memory.publish, lease, batch, after, self.terms)
+    async def publish(self, additions: Sequence[Addition]) -> Sequence[BrokerError | None]:
+        return await self._do(self._memory.publish, additions, self.terms)
 
     async def close_if_empty(self, lease: Lease) -> bool:
         return await self._do(self._memory.close_if_empty, lease, self.terms, grows=False)

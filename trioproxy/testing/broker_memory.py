@@ -14,6 +14,7 @@ import trio
 from trioproxy.cluster.broker import (
     ENTRIES_A_READ,
     OWNER_LOST,
+    Addition,
     Joined,
     Known,
     Lease,
@@ -24,7 +25,14 @@ from trioproxy.cluster.broker import (
     Terms,
 )
 from trioproxy.cluster.entries import Batch, Cursor, Entry, Part, follow, pack_batch, pack_outcome
-from trioproxy.cluster.errors import Fenced, InterestLost, LogBehind, NotRunning, State
+from trioproxy.cluster.errors import (
+    BrokerError,
+    Fenced,
+    InterestLost,
+    LogBehind,
+    NotRunning,
+    State,
+)
 from trioproxy.cluster.keys import EPOCH, Ref, keys_of, mailbox_of
 from trioproxy.fanout.outcome import Outcome
 
@@ -182,14 +190,23 @@ class Memory:
         if self._get(keys_of(lease.ref).log) is None:
             self._append(lease.ref, Entry(lease.fence, 0, {b"h": head}), terms.ttl, terms)
 
-    def publish(self, lease: Lease, batch: Batch, after: int, terms: Terms) -> None:
-        meta = self._meta(lease.ref, lease.fence, "running")
+    def publish(self, additions: Sequence[Addition], terms: Terms) -> Sequence[BrokerError | None]:
+        return [self._add(addition, terms) for addition in additions]
+
+    def _add(self, addition: Addition, terms: Terms) -> BrokerError | None:
+        lease, batch, after = addition
+        try:
+            payload = pack_batch(batch)
+            meta = self._meta(lease.ref, lease.fence, "running")
+        except BrokerError as error:
+            return error
         if meta.last < after:
-            raise LogBehind(meta.last)
+            return LogBehind(meta.last)
         if meta.last < batch.last:
-            entry = Entry(lease.fence, batch.last, {b"e": pack_batch(batch)})
+            entry = Entry(lease.fence, batch.last, {b"e": payload})
             self._append(lease.ref, entry, terms.ttl, terms)
             meta.last = batch.last
+        return None
 
     def close_if_empty(self, lease: Lease, terms: Terms) -> bool:
         meta = self._meta(lease.ref, lease.fence, "running", "closing")
@@ -238,7 +255,7 @@ class Memory:
             if head is not None:
                 self._append(lease.ref, Entry(lease.fence, 0, {b"h": head}), terms.ttl, terms)
             if batch is not None:
-                self.publish(lease, batch, 0, terms)
+                self._add(Addition(lease, batch, 0), terms)
         self._hold(lease.ref, meta, terms)
         return Restored(meta.last, self._get(keys.holder) == lease.ref.generation)
 

@@ -1,0 +1,187 @@
+"""What a node tells others of its generations: one task that writes to all logs."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+
+import trio
+
+from trioproxy.cluster.broker import Addition, Broker, Lease
+from trioproxy.cluster.entries import Batch as LogBatch
+from trioproxy.cluster.errors import BrokerDown, BrokerError, EntryTooLarge, LogBehind
+from trioproxy.fanout import CallingBell, Generation, Hub, Subscriber
+from trioproxy.wire import Message
+
+logger = logging.getLogger(__name__)
+
+PACE = 0.008
+"""Seconds between two rounds: what comes meanwhile is written together."""
+
+PAUSE = 0.1
+"""Seconds before what the broker did not take is offered to it again."""
+
+ADDITIONS_AT_ONCE = 100
+BYTES_AT_ONCE = 1024 * 1024
+"""What one write holds at most, if it is of more than one batch: the broker does nothing else
+meanwhile."""
+
+
+class Publication:
+    """A generation as it is written to its log. ``written`` is the last event that is there.
+
+    While it is ``subscriber`` to its generation, it keeps it from ending; None while nobody asks.
+    """
+
+    def __init__(self, lease: Lease, generation: Generation) -> None:
+        self.lease = lease
+        self.generation = generation
+        self.written = 0
+        self.subscriber: Subscriber | None = None
+        self._stack = ExitStack()
+
+    def join(self, hub: Hub, on_news: Callable[[], None]) -> None:
+        """Begin to read. Raises :class:`~trioproxy.fanout.FanoutError`."""
+        joining = hub.subscribe(self.generation.id, after=self.written)
+        self.subscriber = self._stack.enter_context(joining)
+        self.subscriber.ring_at(CallingBell(on_news))
+
+    def leave(self) -> None:
+        """Read no more."""
+        self.subscriber = None  # first: whoever is told that it has left sees it so
+        self._stack.close()
+
+    def go_back(self, last: int) -> None:
+        """The log ends with an event that was written before: go on behind that one."""
+        self.written = min(self.written, last)
+        if self.subscriber is not None:
+            self.subscriber.cursor = min(self.subscriber.cursor, self.written)
+
+    def take(self) -> Addition | None:
+        """What is to be written next; None where nothing is."""
+        subscriber = self.subscriber
+        assert subscriber is not None
+        while (batch := subscriber.read_nowait()) is not None:
+            if batch.events:
+                messages = [Message(event.name, event.data) for event in batch.events]
+                return Addition(self.lease, LogBatch(batch.events[0].seq, messages), self.written)
+        return None
+
+
+class Publisher:
+    """The one that writes, of a node.
+
+    ``on_refused`` is told what the broker says of a generation that it will not take; nothing more
+    is written for it until it is offered again. ``on_written`` is told when a generation has ended
+    and all of it is there.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        on_refused: Callable[[Publication, BrokerError], None],
+        on_written: Callable[[Publication], None],
+    ) -> None:
+        self._broker = broker
+        self._on_refused = on_refused
+        self._on_written = on_written
+        self._ripe: dict[Publication, None] = {}
+        self._called = trio.Event()
+
+    def offer(self, publication: Publication) -> None:
+        """Have what is new of it written in the next round. Synchronous."""
+        if not self._ripe:
+            self._called.set()
+        self._ripe[publication] = None
+
+    async def run(self) -> None:
+        """Write until cancelled. The body of a task: it holds nothing, and what is cut off is
+        written again by whoever offers it."""
+        next_at = -math.inf
+        while True:
+            await self._called.wait()
+            await trio.sleep_until(next_at)
+            self._called = trio.Event()
+            ripe, self._ripe = self._ripe, {}
+            next_at = trio.current_time() + PACE
+            try:
+                await self._write_all(list(ripe))
+            except BrokerDown:
+                await trio.sleep(PAUSE)
+                await self._broker.wait_up()
+            except BrokerError as error:
+                logger.error("the broker does not let this node write: %s", error)
+                await trio.sleep(PAUSE * 10)
+
+    async def _write_all(self, ripe: list[Publication]) -> None:
+        """One batch of each. Raises :class:`BrokerError`, with what is not written offered
+        anew."""
+        begun = 0
+        try:
+            while begun < len(ripe):
+                taken, additions, end = self._collect(ripe, begun)
+                results = await self._broker.publish(additions) if additions else ()
+                begun = end
+                for publication, addition, wrong in zip(taken, additions, results, strict=True):
+                    self._note(publication, addition, wrong)
+        finally:
+            for publication in ripe[begun:]:
+                self._offer_again(publication)
+
+    def _collect(
+        self, ripe: Sequence[Publication], begin: int
+    ) -> tuple[list[Publication], list[Addition], int]:
+        taken: list[Publication] = []
+        additions: list[Addition] = []
+        size, end = 0, begin
+        for publication in ripe[begin:]:
+            if len(additions) == ADDITIONS_AT_ONCE or size > BYTES_AT_ONCE:
+                break
+            end += 1
+            addition = self._take(publication)
+            if addition is not None:
+                taken.append(publication)
+                additions.append(addition)
+                size += sum(len(message.data) for message in addition.batch.messages)
+        return taken, additions, end
+
+    def _take(self, publication: Publication) -> Addition | None:
+        if publication.subscriber is None:
+            return None
+        addition = publication.take()
+        if addition is None and publication.subscriber.end is not None:
+            self._on_written(publication)
+        return addition
+
+    def _note(
+        self, publication: Publication, addition: Addition, wrong: BrokerError | None
+    ) -> None:
+        subscriber = publication.subscriber
+        if subscriber is None:  # it has left meanwhile
+            if wrong is None:
+                publication.written = max(publication.written, addition.batch.last)
+            return
+        match wrong:
+            case None:
+                if publication.written == addition.after:  # and was not restored meanwhile
+                    publication.written = addition.batch.last
+                else:
+                    subscriber.cursor = publication.written
+                if not subscriber.is_current or subscriber.read_nowait() is not None:
+                    self.offer(publication)
+            case EntryTooLarge():  # those who read it elsewhere are told of a gap
+                logger.error("a part of %s is not published: %s", publication.generation.id, wrong)
+                self.offer(publication)
+            case LogBehind(last=last):
+                publication.go_back(last)
+                self._offer_again(publication)
+            case _:
+                subscriber.cursor = publication.written
+                self._on_refused(publication, wrong)
+
+    def _offer_again(self, publication: Publication) -> None:
+        if publication.subscriber is not None:
+            publication.subscriber.cursor = publication.written
+            self.offer(publication)
