@@ -12,7 +12,7 @@ from trioproxy.cluster import Lease, Ref, Terms
 from trioproxy.cluster.following import Followed
 from trioproxy.cluster.node import Node, open_node
 from trioproxy.cluster.owning import NOTICE
-from trioproxy.fanout import Generation, Identity, SourceFailed, Subscriber, Watch
+from trioproxy.fanout import FanoutError, Generation, Identity, SourceFailed, Subscriber, Watch
 from trioproxy.testing.broker import FakeBroker
 
 REQUEST = "ab" * 16
@@ -91,12 +91,26 @@ class Member:
 
     @asynccontextmanager
     async def reading_by_id(self, public_id: str) -> AsyncGenerator[Subscriber]:
+        """Read what is here, or a replica of it."""
         ref = Ref.parse(public_id)
         assert ref is not None
         with ExitStack() as stack:
-            async with self.node.turn(ref.request), self.node.reach(ref) as followed:
-                subscriber = stack.enter_context(self._join(ref.request, followed, 0.0))
+            async with self.node.turn(ref.request):
+                if self._is_here(public_id):
+                    subscriber = stack.enter_context(self.node.hub.subscribe(public_id))
+                else:
+                    is_other = self.node.hub.find(ref.request) is not None
+                    key = public_id if is_other else ref.request
+                    async with self.node.reach(ref) as followed:
+                        subscriber = stack.enter_context(self._join(key, followed, 0.0))
             yield subscriber
+
+    def _is_here(self, public_id: str) -> bool:
+        try:
+            outcome = self.node.hub.get(public_id).outcome
+        except FanoutError:
+            return False
+        return outcome is None or outcome.reason != "broker_lost"
 
 
 @asynccontextmanager

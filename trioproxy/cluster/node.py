@@ -6,7 +6,7 @@ import logging
 import math
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
 
 import trio
@@ -60,17 +60,19 @@ async def open_node(
     On exit the hub is closed first, and others are told of that for :data:`FAREWELL` seconds.
     """
     async with trio.open_nursery() as errands, trio.open_nursery() as clockwork:
-        async with open_hub(limits, watch=watch, share_of=share_of) as hub:
-            owner = Owner(broker, hub, codec, errands, always=always)
-            follower = Follower(broker, owner.obey, patience)
-            node = Node(broker, hub, codec, owner, follower, errands)
-            clockwork.start_soon(follower.run, name="reader of the cluster")
-            clockwork.start_soon(owner.publisher.run, name="publisher to the cluster")
-            clockwork.start_soon(node.beat, name="heartbeat of the node")
-            yield node
-        errands.cancel_scope.deadline = trio.current_time() + FAREWELL
-        await owner.wait_told()
-        clockwork.cancel_scope.cancel(reason="the node is closed")
+        with ExitStack() as stack:
+            async with open_hub(limits, watch=watch, share_of=share_of) as hub:
+                owner = Owner(broker, hub, codec, errands, always=always)
+                stack.callback(owner.close)
+                follower = Follower(broker, owner.obey, patience)
+                node = Node(broker, hub, codec, owner, follower, errands)
+                clockwork.start_soon(follower.run, name="reader of the cluster")
+                clockwork.start_soon(owner.publisher.run, name="publisher to the cluster")
+                clockwork.start_soon(node.beat, name="heartbeat of the node")
+                yield node
+            errands.cancel_scope.deadline = trio.current_time() + FAREWELL
+            await owner.wait_told()
+            clockwork.cancel_scope.cancel(reason="the node is closed")
 
 
 class Node:

@@ -141,6 +141,11 @@ class Owner:
             owned = self.owned[ref] = Owned(Lease(ref, 1), b"", generation)
         self._publish(owned)
 
+    def close(self) -> None:
+        """Have nothing more to do with any."""
+        for owned in list(self.owned.values()):
+            self._forget(owned)
+
     async def wait_told(self) -> None:
         """Wait until nothing is left to be told to others. If cancelled, nothing has changed."""
         await trio.lowlevel.checkpoint()
