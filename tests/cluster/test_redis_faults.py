@@ -258,7 +258,7 @@ async def test_a_script_that_the_broker_has_forgotten_is_told_again(
 
 async def test_a_letter_of_a_later_version_is_passed_over(shared_server: SharedServer) -> None:
     one = await shared_server.port("one")
-    await shared_server.command("XADD", "tp:n:one:ctl", "*", "w", "dance", "x", "y")
+    await shared_server.command("XADD", "tp:{0}:n:one:ctl", "*", "w", "dance", "x", "y")
     letter = Letter("cancel", REF, "one")
     await one.send("one", letter)
 
@@ -273,8 +273,8 @@ async def test_an_entry_that_cannot_be_read_ends_its_log_and_no_other(
     await publish(one, lease, batch(1, 2), after=0)
     bad = Ref("bad", "gen")
     for number, fields in enumerate([("x", "y"), ("e", b"\xc1"), ("e", b"\x90"), ("o", b"\x01")]):
-        await shared_server.command("DEL", "tp:{bad}:gen:l")
-        await shared_server.command("XADD", "tp:{bad}:gen:l", f"1-{number + 1}", *fields)
+        await shared_server.command("DEL", "tp:{0}:bad:gen:l")
+        await shared_server.command("XADD", "tp:{0}:bad:gen:l", f"1-{number + 1}", *fields)
 
         news = await one.read({bad: START, REF: START}, MAIL_START, wait=0)
 
@@ -299,7 +299,7 @@ async def test_nothing_is_asked_of_a_key_of_another_type(shared_server: SharedSe
 async def test_a_key_of_another_type_is_told_as_a_refusal(shared_server: SharedServer) -> None:
     one = await shared_server.port("one")
     lease = await own(one)
-    await shared_server.command("SET", "tp:{ab12}:gen_1:l", "a string")
+    await shared_server.command("SET", "tp:{0}:ab12:gen_1:l", "a string")
 
     with pytest.raises(BrokerRefused, match="wrong kind of value"):
         await publish(one, lease, batch(1, 3), after=0)

@@ -1,13 +1,11 @@
-"""The names of all keys. Those of one request share a tag, so that they lie in one slot."""
+"""The names of all keys. Each lies in a *lane*, whose number is its tag: so all that a step has to
+do with, and the mailboxes that it writes to, lies in one slot."""
 
 from __future__ import annotations
 
 import re
 import secrets
 from typing import NamedTuple
-
-EPOCH = "tp:epoch"
-"""When this life of the broker's memory began."""
 
 PATTERN = "tp:*"
 """All of them."""
@@ -48,13 +46,18 @@ class Keys(NamedTuple):
     log: str
 
 
-def keys_of(ref: Ref) -> Keys:
+def keys_of(ref: Ref, lane: int = 0) -> Keys:
     """The keys of a generation."""
-    of_request = f"tp:{{{ref.request}}}"
+    of_request = f"tp:{{{lane}}}:{ref.request}"
     own = f"{of_request}:{ref.generation}"
     return Keys(f"{of_request}:rk", f"{own}:m", f"{own}:s", f"{own}:l")
 
 
-def mailbox_of(node: str) -> str:
-    """The key of a node's mailbox."""
-    return f"tp:n:{node}:ctl"
+def mailbox_of(node: str, lane: int = 0) -> str:
+    """The key of a node's mailbox, of which it has one in each lane."""
+    return f"tp:{{{lane}}}:n:{node}:ctl"
+
+
+def epoch_of(lane: int = 0) -> str:
+    """The key that tells when this life of the broker's memory began."""
+    return f"tp:{{{lane}}}:epoch"

@@ -33,7 +33,7 @@ from trioproxy.cluster.errors import (
     NotRunning,
     State,
 )
-from trioproxy.cluster.keys import EPOCH, Ref, keys_of, mailbox_of
+from trioproxy.cluster.keys import Ref, epoch_of, keys_of, mailbox_of
 from trioproxy.fanout.outcome import Outcome
 
 LETTERS = 1000
@@ -82,10 +82,10 @@ class Memory:
         self._values.clear()
 
     def ping(self, terms: Terms) -> float:
-        began: float | None = self._get(EPOCH)
+        began: float | None = self._get(epoch_of())
         if began is None:
             began = self.now
-        self._set(EPOCH, began, terms.ttl)
+        self._set(epoch_of(), began, terms.ttl)
         return self.now - began
 
     # -- of whoever comes --------------------------------------------------------------------------

@@ -51,6 +51,7 @@ local function tell(mailbox, word, request, of, sender)
 end
 
 local function tell_owner(word)
+  local lane, request = string.match(holder, '^(tp:{%d+}:)(.*):rk$')
   local owner = redis.call('HGET', meta, 'node')
-  tell('tp:n:' .. owner .. ':ctl', word, string.sub(holder, 5, -5), generation, node)
+  tell(lane .. 'n:' .. owner .. ':ctl', word, request, generation, node)
 end
