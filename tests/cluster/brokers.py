@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import trio
 from coredis.connection import TCPConnection, TCPLocation
 
+from tests.cluster.redis_cluster import RedisCluster
 from tests.cluster.servers import Server
 from trioproxy.cluster import (
     MAIL_START,
@@ -29,6 +30,9 @@ from trioproxy.wire import Message
 REF = Ref("ab12", "gen_1")
 LONG = Terms(lease=30)
 SHORT = Terms(lease=0.2)
+
+LANE = 3
+"""That of a cluster on which the contract is run; its keys are not where the URL leads to."""
 
 
 class Shared(Protocol):
@@ -87,9 +91,12 @@ class SharedServer:
     async def _hold_port(
         self, node: str, terms: Terms, *, task_status: trio.TaskStatus[Broker]
     ) -> None:
-        async with open_redis_broker(self.server.url, node, terms) as broker:
+        async with self._open(node, terms) as broker:
             task_status.started(broker)
             await trio.sleep_forever()
+
+    def _open(self, node: str, terms: Terms) -> AbstractAsyncContextManager[Broker]:
+        return open_redis_broker(self.server.url, node, terms)
 
     async def command(self, *words: str | bytes | int) -> Any:
         name, *arguments = words
@@ -110,13 +117,28 @@ class SharedServer:
         await self.command("CONFIG", "SET", "maxmemory", "1mb")
 
 
+class SharedCluster(SharedServer):
+    """One lane of a cluster, whose keys are all on ``server``."""
+
+    def __init__(self, cluster: RedisCluster, admin: TCPConnection, nursery: trio.Nursery) -> None:
+        super().__init__(cluster.primary_of(LANE), admin, nursery)
+        self._url = cluster.url
+
+    def _open(self, node: str, terms: Terms) -> AbstractAsyncContextManager[Broker]:
+        return open_redis_broker(self._url, node, terms, lane=LANE)
+
+
 @asynccontextmanager
-async def share_server(server: Server) -> AsyncGenerator[SharedServer]:
-    """The server, empty, for the length of the block."""
+async def share_server(server: Server | RedisCluster) -> AsyncGenerator[SharedServer]:
+    """The server, or the one that has the lane, empty, for the length of the block."""
     async with trio.open_nursery() as nursery:
-        admin = TCPConnection(TCPLocation("127.0.0.1", server.port))
+        at = server.primary_of(LANE) if isinstance(server, RedisCluster) else server
+        admin = TCPConnection(TCPLocation("127.0.0.1", at.port))
         await nursery.start(admin.run)
-        shared = SharedServer(server, admin, nursery)
+        if isinstance(server, RedisCluster):
+            shared = SharedCluster(server, admin, nursery)
+        else:
+            shared = SharedServer(server, admin, nursery)
         await shared.command("CONFIG", "SET", "maxmemory", "0")
         await shared.command("FLUSHALL")
         await shared.command("SCRIPT", "FLUSH")
@@ -124,7 +146,7 @@ async def share_server(server: Server) -> AsyncGenerator[SharedServer]:
         nursery.cancel_scope.cancel()
 
 
-def share(server: Server | None) -> AbstractAsyncContextManager[Shared]:
+def share(server: Server | RedisCluster | None) -> AbstractAsyncContextManager[Shared]:
     """The server, or the fake where there is none."""
     return _share_fake() if server is None else share_server(server)
 

@@ -7,20 +7,30 @@ from collections.abc import AsyncGenerator, Generator
 import pytest
 
 from tests.cluster.brokers import Shared, SharedServer, share, share_server
+from tests.cluster.redis_cluster import RedisCluster, run_cluster
 from tests.cluster.servers import FAMILIES, Server, run_server
 
 
-@pytest.fixture(scope="module", params=["fake", *FAMILIES])
-def any_server(request: pytest.FixtureRequest) -> Generator[Server | None]:
-    if request.param == "fake":
-        yield None
-        return
-    with run_server(request.param) as server:
-        yield server
+@pytest.fixture(scope="session")
+def redis_cluster() -> Generator[RedisCluster]:
+    with run_cluster("valkey") as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module", params=["fake", *FAMILIES, "cluster"])
+def any_server(request: pytest.FixtureRequest) -> Generator[Server | RedisCluster | None]:
+    match request.param:
+        case "fake":
+            yield None
+        case "cluster":
+            yield request.getfixturevalue("redis_cluster")
+        case family:
+            with run_server(family) as server:
+                yield server
 
 
 @pytest.fixture
-async def shared(any_server: Server | None) -> AsyncGenerator[Shared]:
+async def shared(any_server: Server | RedisCluster | None) -> AsyncGenerator[Shared]:
     """A broker of each kind."""
     async with share(any_server) as shared:
         yield shared

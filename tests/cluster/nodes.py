@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 
 import trio
@@ -115,10 +115,16 @@ class Member:
 
 @asynccontextmanager
 async def open_member(
-    broker: FakeBroker, name: str, *, always: bool = False, terms: Terms = TERMS
+    broker: FakeBroker,
+    name: str,
+    *,
+    beside: Sequence[FakeBroker] = (),
+    always: bool = False,
+    terms: Terms = TERMS,
 ) -> AsyncGenerator[Member]:
+    """A node. ``beside`` are the brokers of the other lanes."""
     async with open_node(
-        broker.port(name, terms),
+        [each.port(name, terms) for each in (broker, *beside)],
         PlainCodec(),
         watch=lambda generation: Told(lambda: node, generation),
         always=always,
@@ -128,12 +134,18 @@ async def open_member(
 
 @asynccontextmanager
 async def open_members(
-    broker: FakeBroker, number: int = 3, *, always: bool = False
+    broker: FakeBroker,
+    number: int = 3,
+    *,
+    beside: Sequence[FakeBroker] = (),
+    always: bool = False,
 ) -> AsyncGenerator[list[Member]]:
     """So many, on one broker whose memory is not new any more."""
     async with AsyncExitStack() as stack:
         members = [
-            await stack.enter_async_context(open_member(broker, f"node{index}", always=always))
+            await stack.enter_async_context(
+                open_member(broker, f"node{index}", beside=beside, always=always)
+            )
             for index in range(number)
         ]
         await trio.sleep(TERMS.lease)

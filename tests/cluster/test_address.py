@@ -23,6 +23,11 @@ from trioproxy.cluster.address import Address, parse_address
             "redis://me:pw@a,b:7000,[::1]/1?sentinel=main",
             Address((("a", 26379), ("b", 7000), ("::1", 26379)), "me", "pw", 1, None, "main"),
         ),
+        (
+            "valkey://a,b:7000?cluster=16",
+            Address((("a", 6379), ("b", 7000)), is_cluster=True, lanes=16),
+        ),
+        ("redis://a/0?cluster=1", Address((("a", 6379),), is_cluster=True)),
     ],
 )
 def test_a_url_says_where_and_who(url: str, address: Address) -> None:
@@ -44,6 +49,12 @@ def test_a_url_says_where_and_who(url: str, address: Address) -> None:
         "redis://a,?sentinel=main",
         "redis://h?timeout=3",
         "redis://h?ca=/a",
+        "redis://h?cluster=",
+        "redis://h?cluster=0",
+        "redis://h?cluster=65",
+        "redis://h?cluster=many",
+        "redis://h/1?cluster=4",
+        "redis://h?cluster=4&sentinel=main",
     ],
 )
 def test_a_url_that_says_something_else_is_refused(url: str) -> None:

@@ -2,8 +2,10 @@
 
 ``redis://user:password@host:6379/0``, or ``valkey://``; ``rediss://`` and ``valkeys://`` with TLS,
 by the certificates of the system or those of ``?ca=<file>``, and with one's own by
-``?cert=<file>&key=<file>``; and ``redis://host1,host2,host3/0?sentinel=<name>`` for the primary of
-that name, whom those Sentinels know. User, password and options are percent-encoded.
+``?cert=<file>&key=<file>``. ``redis://host1,host2,host3/0?sentinel=<name>`` is the primary of that
+name, whom those Sentinels know; ``redis://host1,host2,host3?cluster=<lanes>`` is the Redis Cluster
+that those are of, over which the keys are divided as all nodes must divide them. User, password and
+options are percent-encoded.
 """
 
 from __future__ import annotations
@@ -15,13 +17,16 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 PORT, SENTINEL_PORT = 6379, 26379
 
 _SCHEMES = {"redis": False, "valkey": False, "rediss": True, "valkeys": True}
-_OPTIONS = {"sentinel", "ca", "cert", "key"}
+_OPTIONS = {"sentinel", "cluster", "ca", "cert", "key"}
+
+MOST_LANES = 64
+"""Of each, a node has two connections."""
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A broker's. ``hosts`` are pairs of name and port: of the broker itself, or, if ``sentinel``
-    names a primary, of the Sentinels."""
+    """A broker's. ``hosts`` are pairs of name and port: of the broker itself; if ``sentinel`` names
+    a primary, of the Sentinels; if it ``is_cluster``, of some of its servers."""
 
     hosts: tuple[tuple[str, int], ...]
     username: str | None = None
@@ -29,6 +34,8 @@ class Address:
     db: int = 0
     ssl_context: ssl.SSLContext | None = field(default=None, compare=False, repr=False)
     sentinel: str | None = None
+    is_cluster: bool = False
+    lanes: int = 1
 
 
 def parse_address(url: str) -> Address:
@@ -43,16 +50,20 @@ def parse_address(url: str) -> Address:
     has_tls = _SCHEMES[parts.scheme]
     if not has_tls and options.keys() & {"ca", "cert", "key"}:
         raise ValueError(f"{parts.scheme}:// has no TLS, and so no certificates")
-    sentinel = options.get("sentinel")
+    sentinel, lanes = options.get("sentinel"), options.get("cluster")
+    if sentinel is not None and lanes is not None:
+        raise ValueError("a broker's URL has ?sentinel=<name> or ?cluster=<lanes>, not both")
     userinfo, _, hosts = parts.netloc.rpartition("@")
     username, _, password = userinfo.partition(":")
     port = PORT if sentinel is None else SENTINEL_PORT
     found = tuple(_parse_host(host, port) for host in hosts.split(","))
-    if sentinel is None and len(found) > 1:
-        raise ValueError("a broker's URL has more than one host only with ?sentinel=<name>")
+    if sentinel is None and lanes is None and len(found) > 1:
+        raise ValueError("a broker's URL has more than one host only with ?sentinel= or ?cluster=")
     db = parts.path.strip("/")
     if db and not (db.isascii() and db.isdigit()):
         raise ValueError("the path of a broker's URL is the number of a database")
+    if lanes is not None and int(db or 0):
+        raise ValueError("a broker's URL names no database with ?cluster=<lanes>")
     return Address(
         found,
         unquote(username) or None,
@@ -60,7 +71,15 @@ def parse_address(url: str) -> Address:
         int(db or 0),
         _ssl_context(options) if has_tls else None,
         sentinel,
+        lanes is not None,
+        1 if lanes is None else _parse_lanes(lanes),
     )
+
+
+def _parse_lanes(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= MOST_LANES):
+        raise ValueError(f"the lanes of a broker's URL are a number from 1 to {MOST_LANES}")
+    return int(text)
 
 
 def _parse_host(host: str, default_port: int) -> tuple[str, int]:

@@ -3,12 +3,17 @@ do with, and the mailboxes that it writes to, lies in one slot."""
 
 from __future__ import annotations
 
+import binascii
 import re
 import secrets
+import zlib
 from typing import NamedTuple
 
 PATTERN = "tp:*"
 """All of them."""
+
+SLOTS = 16384
+"""Of every Redis Cluster."""
 
 _PUBLIC_ID = re.compile(r"gen_([0-9a-f]{32})_([0-9a-f]{16})")
 
@@ -46,6 +51,11 @@ class Keys(NamedTuple):
     log: str
 
 
+def lane_of(request: str, lanes: int) -> int:
+    """The lane of a request, of so many that there are: the same at all nodes."""
+    return zlib.crc32(request.encode()) % lanes
+
+
 def keys_of(ref: Ref, lane: int = 0) -> Keys:
     """The keys of a generation."""
     of_request = f"tp:{{{lane}}}:{ref.request}"
@@ -61,3 +71,9 @@ def mailbox_of(node: str, lane: int = 0) -> str:
 def epoch_of(lane: int = 0) -> str:
     """The key that tells when this life of the broker's memory began."""
     return f"tp:{{{lane}}}:epoch"
+
+
+def slot_of(lane: int) -> int:
+    """The slot of a Redis Cluster in which the keys of a lane lie
+    (https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#hash-tags)."""
+    return binascii.crc_hqx(str(lane).encode(), 0) % SLOTS

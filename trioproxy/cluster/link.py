@@ -18,7 +18,7 @@ from coredis.connection import BaseConnection
 from coredis.exceptions import ConnectionError, NoScriptError, RedisError
 
 from trioproxy.cluster.errors import BrokerDown, BrokerError
-from trioproxy.cluster.refusals import translated
+from trioproxy.cluster.refusals import first_of, translated
 
 logger = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ class Link:
                 self._connection, self.up_since = connection, trio.current_time()
                 self._made.unpark_all()
         except* (RedisError, OSError, trio.TooSlowError, BrokerError) as errors:
-            self._lose(_first(errors))
+            self._lose(first_of(errors))
         else:
             if self._connection is connection:  # else it was given up, and that was told
                 self._lose(BrokerDown("the connection was lost"))
@@ -126,8 +126,3 @@ class Link:
         if repr(why) != repr(self.error):  # told once, and not with each attempt
             logger.warning("no connection to the broker: %r", why)
         self.error = why
-
-
-def _first(errors: BaseExceptionGroup[Exception]) -> Exception:
-    first = errors.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first

@@ -1,17 +1,18 @@
 """The broker on Redis (7.0 or later) or Valkey.
 
-Each operation is one script, in one lane: with one server (a primary with its replicas, with
-Sentinels or without) there is one.
+Each operation is one script. With one server (a primary with its replicas, with Sentinels or
+without) there is one lane; with a Redis Cluster there are as many as its URL says, each a broker of
+its own, which is down when the primary that has its slot is.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any, cast
 
-from trioproxy.cluster.address import parse_address
+from trioproxy.cluster.address import Address, parse_address
 from trioproxy.cluster.broker import (
     ENTRIES_A_READ,
     OWNER_LOST,
@@ -25,7 +26,7 @@ from trioproxy.cluster.broker import (
     Running,
     Terms,
 )
-from trioproxy.cluster.connecting import find
+from trioproxy.cluster.connecting import Seeker, find
 from trioproxy.cluster.entries import Batch, Cursor, pack_batch, pack_outcome
 from trioproxy.cluster.errors import (
     BrokerError,
@@ -36,7 +37,7 @@ from trioproxy.cluster.errors import (
     NotRunning,
     State,
 )
-from trioproxy.cluster.keys import Keys, Ref, epoch_of, keys_of, mailbox_of
+from trioproxy.cluster.keys import Keys, Ref, epoch_of, keys_of, mailbox_of, slot_of
 from trioproxy.cluster.lane import Lane, open_lane
 from trioproxy.cluster.link import Argument
 from trioproxy.cluster.news import news_of
@@ -44,18 +45,41 @@ from trioproxy.fanout.outcome import Outcome
 
 
 @asynccontextmanager
-async def open_redis_broker(
+async def open_redis_brokers(
     url: str, node: str, terms: Terms | None = None, *, deadline: float = 2.0
-) -> AsyncGenerator[RedisBroker]:
-    """Have a broker for the length of the block, as this ``node``; no two nodes have one name.
+) -> AsyncGenerator[Sequence[RedisBroker]]:
+    """Have the brokers of all lanes for the length of the block, as this ``node``; no two nodes
+    have one name.
 
-    It need not be up, now or later (:meth:`~trioproxy.cluster.Broker.wait_up`). ``deadline`` is how
-    many seconds it has to answer, or counts as down. Raises what :func:`parse_address` does.
+    They need not be up, now or later (:meth:`~trioproxy.cluster.Broker.wait_up`). ``deadline`` is
+    how many seconds each has to answer, or counts as down. Raises what :func:`parse_address` does.
     """
     address = parse_address(url)
+    async with AsyncExitStack() as stack:
+        yield [
+            await stack.enter_async_context(_open(address, lane, node, terms, deadline))
+            for lane in range(address.lanes)
+        ]
+
+
+@asynccontextmanager
+async def open_redis_broker(
+    url: str, node: str, terms: Terms | None = None, *, lane: int = 0, deadline: float = 2.0
+) -> AsyncGenerator[RedisBroker]:
+    """Have the broker of one lane, as :func:`open_redis_brokers`."""
+    async with _open(parse_address(url), lane, node, terms, deadline) as broker:
+        yield broker
+
+
+@asynccontextmanager
+async def _open(
+    address: Address, number: int, node: str, terms: Terms | None, deadline: float
+) -> AsyncGenerator[RedisBroker]:
     terms = terms or Terms()
-    connect = partial(find, address, deadline)
-    async with open_lane(0, node, terms, connect, deadline) as lane:
+    find_it = partial(find, address)
+    if address.is_cluster:
+        find_it = Seeker(address, slot_of(number)).find
+    async with open_lane(number, node, terms, partial(find_it, deadline), deadline) as lane:
         yield RedisBroker(node, terms, lane)
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from coredis.exceptions import (
+    AskError,
     AuthenticationError,
     AuthorizationError,
     ClusterDownError,
     ConnectionError,
+    MovedError,
     ReadOnlyError,
     ResponseError,
     StalePrimaryError,
     TryAgainError,
+    UnblockedError,
 )
 
 from trioproxy.cluster.errors import BrokerDown, BrokerError, BrokerFull, BrokerRefused
@@ -22,15 +25,17 @@ NOT_NOW = ("BUSY", "MASTERDOWN", "MISCONF", "NOREPLICAS")
 
 
 class NotPrimary(BrokerDown):
-    """It is a replica (now): another connection may find the primary."""
+    """It is a replica (now), or has the keys no more: another connection may find who has them."""
 
 
 def translated(error: Exception) -> BrokerError:
     """The error of this package that tells the same."""
     match error:
-        case ReadOnlyError() | StalePrimaryError():
+        case MovedError():
+            return NotPrimary(f"a Redis Cluster has the keys at {error.node_addr[0]}:{error.port}")
+        case ReadOnlyError() | StalePrimaryError() | UnblockedError() | ClusterDownError():
             return NotPrimary(str(error))
-        case ClusterDownError() | TryAgainError():
+        case AskError() | TryAgainError():  # while a slot is moved
             return BrokerDown(str(error))
         case AuthenticationError() | AuthorizationError():
             return BrokerRefused(str(error))
@@ -42,3 +47,9 @@ def translated(error: Exception) -> BrokerError:
             return BrokerDown(str(error))
         case _:
             return BrokerRefused(f"{type(error).__name__}: {error}")
+
+
+def first_of(errors: BaseExceptionGroup[Exception]) -> Exception:
+    """The first error of a group, however deep."""
+    first = errors.exceptions[0]
+    return first_of(first) if isinstance(first, BaseExceptionGroup) else first

@@ -22,7 +22,7 @@ from trioproxy.cluster import (
     Terms,
     open_node,
 )
-from trioproxy.cluster.redis import open_redis_broker
+from trioproxy.cluster.redis import open_redis_brokers
 from trioproxy.config import Settings
 from trioproxy.fanout import (
     Generation,
@@ -56,9 +56,9 @@ async def open_cluster(
     teller = _Teller()
     terms = Terms(lease=settings.cluster_lease, retention=settings.retention)
     async with (
-        open_redis_broker(settings.cluster, secrets.token_hex(8), terms) as broker,
+        open_redis_brokers(settings.cluster, secrets.token_hex(8), terms) as brokers,
         open_node(
-            broker,
+            brokers,
             ReplicaCodec(),
             limits,
             watch=telemetry.watch,
@@ -174,7 +174,9 @@ class Cluster:
 
     @property
     def is_ready(self) -> bool:
-        return self._goes_alone or self.node.broker.up_since is not None
+        """A lane that is down is so at all nodes: who is sent elsewhere is not better off."""
+        is_up = any(broker.up_since is not None for broker in self.node.brokers)
+        return self._goes_alone or is_up
 
     def _replica(self, followed: Followed) -> Placed:
         identity = Identity(followed.ref.public_id, is_replica=True)
