@@ -416,6 +416,14 @@ async def test_a_reader_that_is_cancelled_while_it_waits_loses_no_place(shared: 
     assert came == [b"event %d" % seq for seq in range(1, 199)]
 
 
+async def test_a_reader_that_is_cancelled_gets_no_letter_of_that(shared: Shared) -> None:
+    one = await shared.port("one")
+    with trio.move_on_after(0.02):
+        await one.read({}, MAIL_START, wait=WITHIN)
+
+    assert not (await one.read({}, MAIL_START, wait=0)).letters
+
+
 async def test_one_task_reads_at_a_time(shared: Shared) -> None:
     one = await shared.port("one")
     async with trio.open_nursery() as nursery:

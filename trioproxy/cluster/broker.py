@@ -192,8 +192,6 @@ class Broker(Protocol):
         something, up to ``wait`` seconds. One task at a time (:exc:`trio.BusyResourceError`).
 
         The places are the caller's: if cancelled, the next read from the same brings the same.
-        (It may bring a letter ``wake`` of the node itself beside, which means nothing. So does
-        :meth:`send` of one: whoever changes what is to be read wakes the reader by it.)
         """
         ...
 

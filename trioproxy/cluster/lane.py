@@ -126,14 +126,14 @@ class Lane:
         return cast(Streams, reply or {})
 
     async def _free_reader(self) -> None:
-        """Let a read that waits for a caller who has left it return, by a letter to ourselves.
+        """Let a read that waits for a caller who has left it return, by an empty letter.
 
         Whenever it arrives there, the letter is past that read's place: it cannot be missed, as a
         CLIENT UNBLOCK could.
         """
         if self._read is not None and not self._read.complete:
             mailbox = mailbox_of(self._node, self.number)
-            await self.run("send", [mailbox], "wake", "", "")
+            await self.run("send", [mailbox], "", "", "")
             await self._answer_of_reader(self._read, 0)
 
     async def _answer_of_reader(self, asked: Asked, wait: float) -> object:

@@ -46,7 +46,7 @@ def _pairs(fields: Fields) -> dict[bytes, bytes]:
 
 
 def _letters(fields: dict[bytes, bytes]) -> list[Letter]:
-    """The letter; none if it says what a later version may."""
+    """The letter; none if it is empty, or says what a later version may."""
     word = fields.get(b"w", b"").decode()
     if word not in get_args(Word):
         return []
