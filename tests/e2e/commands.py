@@ -4,6 +4,7 @@ import json
 import os
 import re
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -107,13 +108,18 @@ class Simulator(Command):
 
 @contextmanager
 def open_proxy(
-    upstream: str, *options: str, handed_over: socket.socket | None = None
+    upstream: str,
+    *options: str,
+    handed_over: socket.socket | None = None,
+    may_be_killed: bool = False,
 ) -> Generator[Proxy]:
     """Serve `upstream` on a free port during the block, with a connection for each call: kept ones
     would be in the census. See `open_command`."""
     arguments = ["--bind", "127.0.0.1:0", "--upstream", upstream, "--debug"]
     arguments += ["--upstream-keep-alive", "0", *options]
-    with open_command("serve", *arguments, handed_over=handed_over) as command:
+    with open_command(
+        "serve", *arguments, handed_over=handed_over, may_be_killed=may_be_killed
+    ) as command:
         census = httpx.get(f"{command.url}/debug/census", trust_env=False, verify=False)
         yield Proxy(command.url, command.process, _held(census.content))
 
@@ -126,13 +132,15 @@ def open_simulator(*options: str) -> Generator[Simulator]:
 
 
 @contextmanager
-def open_command(*arguments: str, handed_over: socket.socket | None = None) -> Generator[Command]:
+def open_command(
+    *arguments: str, handed_over: socket.socket | None = None, may_be_killed: bool = False
+) -> Generator[Command]:
     """Run `trioproxy` with these arguments during the block; it must listen, and say where. A
     listening socket is handed over to it as systemd does it (sd_listen_fds(3)).
 
     It is ended with the block, by SIGTERM, and must then have ended well: with exit code 0, within
-    10 seconds, and without a traceback or a Python warning on stderr. Blocks while it starts and
-    ends.
+    10 seconds, and without a traceback or a Python warning on stderr. One that `may_be_killed` may
+    have ended by SIGKILL as well. Blocks while it starts and ends.
 
     Raises:
         RuntimeError: it did not start within 30 seconds; the message has its log.
@@ -165,7 +173,8 @@ def open_command(*arguments: str, handed_over: socket.socket | None = None) -> G
                 process.kill()
                 raise
         said = _read(log)
-        assert code == 0, f"{arguments} ended with {code}:\n{said}"
+        was_killed = may_be_killed and code == -signal.SIGKILL
+        assert code == 0 or was_killed, f"{arguments} ended with {code}:\n{said}"
         assert not re.search("Traceback|Warning", said), f"{arguments} said:\n{said}"
 
 
