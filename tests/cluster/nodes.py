@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 
 import trio
@@ -54,10 +54,12 @@ class Told(Watch):
 
 
 class Member:
-    """A node, and the sources of the calls that it made."""
+    """A node, and the sources of the calls that it made. ``entering`` is awaited where a call is
+    made."""
 
     def __init__(self, node: Node) -> None:
         self.node = node
+        self.entering: Callable[[], Awaitable[object]] = trio.lowlevel.checkpoint
         self.calls: list[ScriptedSource] = []
 
     @asynccontextmanager
@@ -80,7 +82,7 @@ class Member:
     def _join(self, request: str, placed: Lease | Followed, linger: float) -> Generator[Subscriber]:
         public_id = placed.ref.public_id
         if isinstance(placed, Lease):
-            source = ScriptedSource(head=b"head")
+            source = ScriptedSource(head=b"head", entering=self.entering)
             self.calls.append(source)
             identity = Identity(public_id, notice=NOTICE)
         else:

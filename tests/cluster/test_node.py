@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 
+import pytest
 import trio
 from trio.testing import MockClock
 
 from tests.cluster.nodes import TERMS, Member, open_members
 from tests.support.reading import Reading, read_to_end
-from trioproxy.fanout import COMPLETED
+from trioproxy.fanout import COMPLETED, SourceFailed
 from trioproxy.fanout.outcome import cancelled, failed
 from trioproxy.testing import TaskCensus
 from trioproxy.testing.broker import FakeBroker
@@ -177,6 +178,37 @@ async def test_a_failure_is_told_with_its_error(autojump_clock: MockClock) -> No
 
         for reader in (first, second):
             assert (await read_to_end(reader)).end == failed("internal")
+
+
+async def test_a_call_that_cannot_be_made_is_told_with_its_error(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def refuse() -> None:
+        await trio.sleep(1)
+        raise SourceFailed("refused", "the engine is busy")
+
+    async with open_members(FakeBroker(), 2) as (one, two):
+        one.entering = refuse
+        async with one.reading(), two.reading() as second:
+            reading = await read_to_end(second)
+
+    assert reading.end == failed("elsewhere")
+    assert (
+        str(second.generation.outcome and second.generation.outcome.error) == "the engine is busy"
+    )
+    assert "crashed" not in caplog.text
+
+
+async def test_a_stop_before_the_engine_has_answered_is_told_to_all(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_members(FakeBroker(), 2) as (one, two):
+        one.entering = trio.sleep_forever
+        async with one.reading() as first, two.reading() as second:
+            await trio.sleep(MOMENT)
+            one.node.stop(first.generation)
+
+            assert (await read_to_end(second)).end == cancelled("stopped")
 
 
 async def test_what_has_ended_is_read_at_other_nodes_by_its_id(autojump_clock: MockClock) -> None:

@@ -243,6 +243,8 @@ class Generation:
                     self.fail(error)
                 finally:  # told before the source is left, which may take a moment
                     self._see_expiry()
+        except Ended as told:  # before there was anything to be read
+            self._settle(told.outcome)
         except Exception as error:
             self.fail(error)
 

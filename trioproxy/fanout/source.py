@@ -12,8 +12,8 @@ from trioproxy.fanout.outcome import Outcome
 
 
 class Ended(FanoutError):
-    """Raised by a feed in place of its end, where that was decided elsewhere: the generation has
-    this ``outcome``."""
+    """Raised by a feed in place of its end, or by a source in place of being entered, where that
+    was decided elsewhere: the generation has this ``outcome``."""
 
     def __init__(self, outcome: Outcome) -> None:
         super().__init__(outcome.kind)
