@@ -17,7 +17,7 @@ from tests.cluster.servers import Server, run_server
 from tests.e2e.commands import Census, Proxy, Simulator, open_proxy, open_simulator
 from tests.e2e.polling import fetch, wait_equal
 from tests.e2e.streams import COMPLETION, COMPLETIONS, DONE, REPLAY
-from tests.support.rawhttp import RawClient, post_stream
+from tests.support.rawhttp import RawClient, open_client, post_stream
 from tests.support.sse import SseEvent
 
 LEASE = 1.5
@@ -80,13 +80,15 @@ class Node:
         finally:
             self.gate.open()
 
-    async def wait_connected(self) -> None:
-        """Wait until it has its connections to the broker."""
+    async def wait_ready(self) -> None:
+        """Wait until it would place calls, if it refuses to make them unasked."""
 
         async def measure() -> int:
-            return self.gate.connections
+            async with open_client(self.url) as client:
+                await client.request("GET", "/readyz")
+                return (await client.response_head()).status
 
-        await wait_equal(CONNECTIONS, measure, what="connections to the broker", within=10)
+        await wait_equal(200, measure, what="its readiness", within=10)
 
 
 class Rig:
@@ -107,7 +109,7 @@ class Rig:
     async def settle(self) -> None:
         """Wait until all nodes judge and are judged, whatever was before."""
         for node in self.nodes:
-            await node.wait_connected()
+            await node.wait_ready()
         await trio.sleep(1.5 * LEASE)
 
     async def calls(self, prompt: str) -> list[Call]:
@@ -134,10 +136,11 @@ class Rig:
         return max(call.ended_at for call in await self.calls(prompt))
 
     async def wait_at_rest(self) -> None:
-        """Wait until the engine has no call, and no node holds more than at first."""
+        """Wait until the engine has no call, and no node that is alive holds more than at first."""
         await self.engine.wait_active(0, within=10)
         for node in self.nodes:
-            await node.proxy.wait_census(node.at_rest, within=10)
+            if node.is_alive:
+                await node.proxy.wait_census(node.at_rest, within=10)
 
 
 class Call(NamedTuple):
