@@ -24,6 +24,9 @@ from trioproxy.cluster.news import Streams
 from trioproxy.cluster.refusals import NotPrimary
 from trioproxy.cluster.scripts import script
 
+LONGEST_PAUSE = 2.0
+"""Seconds between two attempts to connect."""
+
 PING_EVERY = 1.0
 """Seconds between two looks at whether the broker answers."""
 
@@ -37,8 +40,10 @@ async def open_lane(
 ) -> AsyncGenerator[Lane]:
     """Have a lane for the length of the block. ``deadline`` is how many seconds the server has to
     answer, or counts as down."""
+    # An owner has to be back, and to restore what it runs, while others still hold elections back.
+    pause = min(LONGEST_PAUSE, terms.lease / 6)
     commands, reader = (
-        Link(partial(connect, f"trioproxy-{node}-{use}"), deadline)
+        Link(partial(connect, f"trioproxy-{node}-{use}"), deadline, pause)
         for use in ("commands", "reader")
     )
     async with trio.open_nursery() as nursery:

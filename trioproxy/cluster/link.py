@@ -22,7 +22,7 @@ from trioproxy.cluster.refusals import first_of, translated
 
 logger = logging.getLogger(__name__)
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
+FIRST_PAUSE = 0.05
 """Seconds before another attempt, doubled each time; each is drawn from half of it to all."""
 
 Argument = str | bytes | int
@@ -38,16 +38,23 @@ class Asked(Protocol):
 
 
 class Link:
-    """One connection at a time. ``deadline`` is the seconds that making it may take, and an answer.
+    """One connection at a time. ``deadline`` is the seconds that making it may take, and an answer;
+    ``longest_pause`` those between two attempts.
 
     ``up_since`` is the time (of trio) at which the present one was made; None while there is none,
     and ``error`` is why.
     """
 
-    def __init__(self, connect: Callable[[], Awaitable[BaseConnection]], deadline: float) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[BaseConnection]],
+        deadline: float,
+        longest_pause: float,
+    ) -> None:
         self.up_since: float | None = None
         self.error: Exception = BrokerDown("there was no connection yet")
         self.deadline = deadline
+        self._longest_pause = longest_pause
         self._connect = connect
         self._connection: BaseConnection | None = None
         self._made = trio.lowlevel.ParkingLot()
@@ -60,7 +67,7 @@ class Link:
             if await self._hold():
                 pause = FIRST_PAUSE
             await trio.sleep(pause * random.uniform(0.5, 1))
-            pause = min(pause * 2, LONGEST_PAUSE)
+            pause = min(pause * 2, self._longest_pause)
 
     async def wait_up(self) -> None:
         """Wait until there is a connection. If cancelled, nothing has changed."""
