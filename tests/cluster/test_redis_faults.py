@@ -93,6 +93,18 @@ async def test_a_broker_that_stops_counts_as_down_and_is_up_when_it_goes_on(
         assert (await log_of(broker))[1] == [batch(1, 3)]
 
 
+async def test_a_broker_that_does_not_answer_is_told_of_once(
+    fragile: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    fragile.stop()
+
+    async with open_redis_broker(fragile.url, "one", LONG, deadline=DEADLINE):
+        await trio.sleep(6 * DEADLINE)  # several attempts
+
+    told = [(record.name, record.exc_info) for record in caplog.records]
+    assert told == [("trioproxy.cluster.link", None)] * 2  # of each connection
+
+
 async def test_a_read_from_a_broker_that_stops_ends_in_its_time(fragile: Server) -> None:
     async with open_node(fragile) as broker:
         fragile.stop()

@@ -22,6 +22,9 @@ from trioproxy.cluster.refusals import first_of, translated
 
 logger = logging.getLogger(__name__)
 
+# coredis tells each attempt that failed with all that was raised on the way. Here it is told once.
+logging.getLogger("coredis").setLevel(logging.CRITICAL)
+
 FIRST_PAUSE = 0.05
 """Seconds before another attempt, doubled each time; each is drawn from half of it to all."""
 
