@@ -94,7 +94,7 @@ class Node:
 class Rig:
     """Nodes of one cluster. Those that a test has killed are replaced by :meth:`mend`."""
 
-    def __init__(self, engine: Simulator, broker: Server, start: Callable[[], Node]) -> None:
+    def __init__(self, engine: Simulator, broker: Server, start: Callable[..., Node]) -> None:
         self.engine = engine
         self.broker = broker
         self.nodes: list[Node] = []
@@ -104,7 +104,11 @@ class Rig:
         """Have so many nodes that are alive. Blocks while they start."""
         self.nodes = [node for node in self.nodes if node.is_alive]
         while len(self.nodes) < number:
-            self.nodes.append(self._start())
+            self.add()
+
+    def add(self, *options: str) -> None:
+        """Another node, with options that the others do not have. Blocks while it starts."""
+        self.nodes.append(self._start(*options))
 
     async def settle(self) -> None:
         """Wait until all nodes judge and are judged, whatever was before."""
@@ -265,13 +269,13 @@ def open_rig(nodes: int, *options: str) -> Generator[Rig]:
         ExitStack() as stack,
     ):
 
-        def start() -> Node:
+        def start(*others: str) -> Node:
             gate = stack.enter_context(open_gate(broker.port))
             proxy = stack.enter_context(
                 open_proxy(
                     engine.url,
                     *("--cluster", gate.url, "--cluster-lease", str(LEASE), "--drain", "1"),
-                    *("--retention", str(RETENTION), *options),
+                    *("--retention", str(RETENTION), *options, *others),
                     may_be_killed=True,
                 )
             )
