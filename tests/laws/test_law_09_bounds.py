@@ -25,6 +25,7 @@ from trioproxy.fanout import (
     Hub,
     HubClosed,
     HubFull,
+    Identity,
     Limits,
     Share,
     SourceFailed,
@@ -127,6 +128,36 @@ async def test_a_tenant_may_have_a_share_of_its_own_which_may_change() -> None:
             readers.enter_context(hub.join("d", ScriptedSource(), tenant="other"))
 
             assert len(hub.running) == 4
+
+
+async def test_a_replica_is_counted_where_it_runs_and_not_here() -> None:
+    async with open_hub(Limits(max_generations=1)) as hub:
+        for number in range(3):
+            identity = Identity(f"gen_{number}", is_replica=True)
+            hub.start(number, ScriptedSource(), linger=30, tenant="one", identity=identity)
+        hub.start("own", ScriptedSource(), linger=30, tenant="one")
+
+        assert len(hub.running) == 4
+        assert hub.shares.generations["one"] == 1
+        next(iter(hub.running)).cancel("stopped")
+        assert hub.shares.generations["one"] == 1
+
+
+async def test_who_reads_for_others_takes_nobodys_place() -> None:
+    limits = Limits(max_subscribers=1, max_tenant_subscribers=1)
+    async with open_hub(limits) as hub:
+        generation = hub.start("a", ScriptedSource(), linger=30, tenant="one")
+        with (
+            hub.subscribe(generation.id, counts=False),
+            hub.subscribe(generation.id) as reader,
+            hub.subscribe(generation.id, counts=False),
+        ):
+            with pytest.raises(TooManySubscribers), hub.subscribe(generation.id):
+                pass
+
+            assert reader in generation.subscribers
+            assert hub.shares.subscribers["one"] == 1
+        assert not hub.shares.subscribers
 
 
 async def test_all_generations_of_a_tenant_have_so_many_subscribers_and_no_more() -> None:

@@ -44,7 +44,7 @@ class Publication:
 
     def join(self, hub: Hub, on_news: Callable[[], None]) -> None:
         """Begin to read. Raises :class:`~trioproxy.fanout.FanoutError`."""
-        joining = hub.subscribe(self.generation.id, after=self.written)
+        joining = hub.subscribe(self.generation.id, after=self.written, counts=False)
         self.subscriber = self._stack.enter_context(joining)
         self.subscriber.ring_at(CallingBell(on_news))
 

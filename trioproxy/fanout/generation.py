@@ -84,6 +84,7 @@ class Generation:
         self.created_at = time.time()
         self.first_event_at: float | None = None
         self.ended_at: float | None = None
+        self._counted = 0
         self._source = source
         self._shares = shares
         self._on_end = on_end
@@ -109,10 +110,17 @@ class Generation:
 
     @contextmanager
     def subscribe(
-        self, *, after: int | None, mode: Mode, linger: float, on_lag: OnLag, max_lag: int
+        self,
+        *,
+        after: int | None,
+        mode: Mode,
+        linger: float,
+        on_lag: OnLag,
+        max_lag: int,
+        counts: bool = True,
     ) -> Generator[Subscriber]:
         """Join on entry, leave on exit. ``after`` is the last seq already read; None means what
-        ``mode`` says.
+        ``mode`` says. One that does not ``count`` is none of those of which there is a most.
 
         Raises :class:`TooManySubscribers` or :class:`CursorAhead`, with nothing changed.
         """
@@ -120,12 +128,16 @@ class Generation:
         cursor = after if after is not None else (last if mode == "live" else 0)
         if not 0 <= cursor <= last:
             raise CursorAhead(f"event {cursor} of {self.id} was asked for, the latest is {last}")
-        if len(self.subscribers) >= self.max_subscribers:
-            raise TooManySubscribers(f"{self.id} has {self.max_subscribers} subscribers already")
-        self._shares.check_subscriber(self.tenant)
+        if counts:
+            if self._counted >= self.max_subscribers:
+                most = self.max_subscribers
+                raise TooManySubscribers(f"{self.id} has {most} subscribers already")
+            self._shares.check_subscriber(self.tenant)
         subscriber = Subscriber(self, cursor=cursor, on_lag=on_lag, max_lag=max_lag)
         self.subscribers.add(subscriber)
-        self._shares.add_subscriber(self.tenant)
+        if counts:
+            self._counted += 1
+            self._shares.add_subscriber(self.tenant)
         self.watch.joined(subscriber, resumes=bool(after))
         self.linger = max(self.linger, linger)
         if self.outcome is None:
@@ -133,6 +145,9 @@ class Generation:
         try:
             yield subscriber
         finally:
+            if counts:
+                self._counted -= 1
+                self._shares.remove_subscriber(self.tenant)
             self._leave(subscriber)
 
     def outlive_subscribers(self, linger: float) -> None:
@@ -144,7 +159,6 @@ class Generation:
 
     def _leave(self, subscriber: Subscriber) -> None:
         self.subscribers.discard(subscriber)
-        self._shares.remove_subscriber(self.tenant)
         self.waiting.discard(subscriber)
         self.pump.give_back(subscriber)
         subscriber.bell.close()

@@ -62,7 +62,8 @@ class Hub:
 
     Every method but those that wait is synchronous: between a decision and the registry that
     tells it lies no ``await``, so no other task can come in between and no cancellation can
-    separate the two.
+    separate the two. ``shares`` says what its tenants have of it; a replica is none of their
+    generations, which is counted where it runs.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class Hub:
         self._running: dict[str, Generation] = {}
         self._retention = Retention(limits.retention, limits.max_hub_bytes)
         same = Share(limits.max_generations, limits.max_tenant_subscribers)
-        self._shares = Shares(share_of or (lambda tenant: same))
+        self.shares = Shares(share_of or (lambda tenant: same))
         self._changed = trio.lowlevel.ParkingLot()
         self._draining = trio.Event()
 
@@ -138,14 +139,21 @@ class Hub:
         mode: Mode = "replay",
         linger: float = 0.0,
         on_lag: OnLag = "wait",
+        counts: bool = True,
     ) -> Generator[Subscriber]:
-        """Subscribe to a generation by its id, running or retained. Never starts one.
+        """Subscribe to a generation by its id, running or retained. Never starts one. Who does not
+        ``count`` reads for others, and is none of the subscribers of which there is a most.
 
         Raises :class:`UnknownGeneration`, :class:`ExpiredGeneration`, :class:`TooManySubscribers`
         or :class:`CursorAhead`.
         """
         with self.get(generation_id).subscribe(
-            after=after, mode=mode, linger=linger, on_lag=on_lag, max_lag=self.limits.max_lag
+            after=after,
+            mode=mode,
+            linger=linger,
+            on_lag=on_lag,
+            max_lag=self.limits.max_lag,
+            counts=counts,
         ) as subscriber:
             yield subscriber
 
@@ -263,7 +271,8 @@ class Hub:
     ) -> Generation:
         if self._draining.is_set():
             raise HubClosed("shutting down: no new generation is started")
-        self._shares.check_generation(tenant)
+        if identity is None or not identity.is_replica:
+            self.shares.check_generation(tenant)
         if len(self._running) >= self.limits.max_total_generations:
             raise HubFull("generations", "as many generations are running as can")
         if not self._retention.make_room():
@@ -288,7 +297,7 @@ class Hub:
             max_seconds=math.inf if is_replica else self.limits.max_seconds,
             tenant=tenant,
             origin=origin,
-            shares=self._shares,
+            shares=self.shares,
             courier=self._courier,
             watch=self._watch,
             on_end=self._retain,
@@ -298,7 +307,8 @@ class Hub:
 
     def _launch(self, generation: Generation, key: Hashable | None) -> None:
         self._running[generation.id] = generation
-        self._shares.add_generation(generation.tenant)
+        if not generation.is_replica:
+            self.shares.add_generation(generation.tenant)
         if key is not None:
             generation.key = key
             self._by_key[key] = generation
@@ -309,7 +319,8 @@ class Hub:
         """What the end of a generation means to the registry: called in the step that decides
         its outcome."""
         del self._running[generation.id]
-        self._shares.remove_generation(generation.tenant)
+        if not generation.is_replica:
+            self.shares.remove_generation(generation.tenant)
         if generation.key is not None:
             del self._by_key[generation.key]
         if generation.is_replica and generation.outcome == ABANDONED:

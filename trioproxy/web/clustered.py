@@ -160,7 +160,7 @@ class Cluster:
     async def _catch_up(self, generation: Generation, after: int | None) -> None:
         with (
             trio.move_on_after(REACHED),
-            self.hub.subscribe(generation.id, linger=REACHED) as subscriber,
+            self.hub.subscribe(generation.id, linger=REACHED, counts=False) as subscriber,
         ):
             await generation.wait_opened()
             while after is not None and subscriber.cursor < after:
