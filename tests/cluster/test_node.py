@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
 import pytest
 import trio
 from trio.testing import MockClock
 
-from tests.cluster.nodes import TERMS, Member, open_members
+from tests.cluster.nodes import REQUEST, TERMS, Member, open_members
 from tests.support.reading import Reading, read_to_end
-from trioproxy.fanout import COMPLETED, SourceFailed
+from tests.support.source import ScriptedSource
+from trioproxy.cluster import NOTICE
+from trioproxy.fanout import COMPLETED, Identity, Outcome, SourceFailed
 from trioproxy.fanout.outcome import cancelled, failed
 from trioproxy.testing import TaskCensus
 from trioproxy.testing.broker import FakeBroker
@@ -263,3 +265,40 @@ async def follow(member: Member, reading: Reading) -> None:
 async def stay(member: Member, seconds: float) -> None:
     async with member.reading():
         await trio.sleep(seconds)
+
+
+async def test_who_comes_before_it_has_begun_reads_it(autojump_clock: MockClock) -> None:
+    async with open_members(FakeBroker(), 2) as (one, two), trio.open_nursery() as nursery:
+        reading, source = Reading(), ScriptedSource(head=b"head")
+        async with AsyncExitStack() as stack:
+            async with one.node.turn(REQUEST), one.node.place(REQUEST, b"about") as placed:
+                nursery.start_soon(follow, two, reading)
+                await trio.sleep(MOMENT)
+                identity = Identity(placed.ref.public_id, notice=NOTICE)
+                stack.enter_context(one.node.hub.join(REQUEST, source, identity=identity))
+            source.arrive(b"text")
+            await trio.sleep(MOMENT)
+
+            assert reading.data == [b"text"]
+            source.complete()
+
+
+@pytest.mark.parametrize("why", [ValueError("no room"), None])
+async def test_who_comes_before_it_has_not_begun_is_told_so(
+    autojump_clock: MockClock, why: Exception | None
+) -> None:
+    async with open_members(FakeBroker(), 2) as (one, two), trio.open_nursery() as nursery:
+        reading = Reading()
+        with suppress(ValueError):
+            async with one.node.turn(REQUEST), one.node.place(REQUEST, b"about"):
+                nursery.start_soon(follow, two, reading)
+                await trio.sleep(MOMENT)
+                if why is not None:
+                    raise why
+        await trio.sleep(MOMENT)
+
+        assert isinstance(reading.end, Outcome)
+        assert reading.end.reason == ("elsewhere" if why else "owner_lost")
+        assert str(reading.end.error).startswith(
+            "no room" if why else "the node that made the call"
+        )

@@ -119,15 +119,18 @@ class Node:
         Raises :class:`BrokerError`. If cancelled, nothing is held.
         """
         ref = Ref.new(request)
+        owner = self._lane(request).owner
+        owner.expect(ref)
         try:
             found = await self._elect(ref, about)
         except BaseException:
-            self._lane(request).owner.give_back(Lease(ref, 1))  # it may have been elected unheard
+            owner.give_back(Lease(ref, 1))  # it may have been elected unheard
             raise
         if isinstance(found, Lease):
             with self._placing(found, about):
                 yield found
         else:
+            owner.expect_no_more(ref)
             with self._starting(found):
                 yield found
 
@@ -231,11 +234,15 @@ class Node:
     def _placing(self, lease: Lease, about: bytes) -> Generator[None]:
         public_id = lease.ref.public_id
         self._placed[public_id] = lease, about
+        why: Exception | None = None
         try:
             yield
+        except Exception as error:
+            why = error
+            raise
         finally:
             if self._placed.pop(public_id, None) is not None:
-                self._lane(lease.ref.request).owner.give_back(lease)
+                self._lane(lease.ref.request).owner.give_back(lease, why)
 
     @contextmanager
     def _starting(self, followed: Followed) -> Generator[Followed]:

@@ -18,7 +18,7 @@ from typing import TypeVar
 
 import trio
 
-from trioproxy.cluster.broker import Broker, Lease, Letter
+from trioproxy.cluster.broker import OWNER_LOST, Broker, Lease, Letter
 from trioproxy.cluster.codec import Codec
 from trioproxy.cluster.errors import BrokerDown, BrokerError, Fenced, NotRunning
 from trioproxy.cluster.keys import Ref
@@ -76,13 +76,23 @@ class Owner:
         self._errands = errands
         self._always = always
         self._changed = trio.lowlevel.ParkingLot()
+        self._expected: dict[Ref, bool] = {}  # what is about to begin: whether somebody waits
 
     # -- what happens to a generation: noted in the step in which it happens -----------------------
+
+    def expect(self, ref: Ref) -> None:
+        """It is about to begin here, under this id, or to be given back; others may hear of it
+        before."""
+        self._expected[ref] = False
+
+    def expect_no_more(self, ref: Ref) -> None:
+        """It does not begin, and nobody has heard of it."""
+        self._expected.pop(ref, None)
 
     def begin(self, lease: Lease, about: bytes, generation: Generation) -> None:
         """It has started, and this node owns it."""
         owned = self.owned[lease.ref] = Owned(lease, about, generation)
-        if self._always:
+        if self._expected.pop(lease.ref, False) or self._always:
             self._publish(owned)
         if not generation.subscribers - {owned.publication.subscriber}:
             self._part(owned, generation.linger)
@@ -105,14 +115,18 @@ class Owner:
         else:
             self.publisher.offer(owned.publication)
 
-    def give_back(self, lease: Lease) -> None:
-        """Nothing was started under this lease."""
+    def give_back(self, lease: Lease, why: Exception | None = None) -> None:
+        """Nothing was started under this lease, for that reason. Who has come to read it meanwhile
+        is told the same."""
 
-        async def retire() -> None:
+        async def give_back() -> None:
             with trio.move_on_after(self._broker.terms.lease):  # by then it runs out by itself
-                await self._try_to(lambda: self._broker.retire(lease))
+                is_put_by = await self._try_to(lambda: self._broker.retire(lease))
+                if is_put_by is False:
+                    await self._try_to(lambda: self._tell_refusal(lease, why))
+            self.expect_no_more(lease.ref)
 
-        self._errands.start_soon(retire, name=f"giving back of {lease.ref.public_id}")
+        self._errands.start_soon(give_back, name=f"giving back of {lease.ref.public_id}")
 
     # -- what others tell --------------------------------------------------------------------------
 
@@ -130,6 +144,9 @@ class Owner:
                 pass  # it is none of this node's any more
 
     def _wake(self, ref: Ref, owned: Owned | None) -> None:
+        if ref in self._expected:
+            self._expected[ref] = True
+            return
         if owned is None:
             try:
                 generation = self._hub.get(ref.public_id)
@@ -301,6 +318,12 @@ class Owner:
             return self._broker.finish(lease, failed("expired"), last=0)
 
         self._errands.start_soon(self._try_to, finish, name="refusal in the cluster")
+
+    async def _tell_refusal(self, lease: Lease, why: Exception | None) -> None:
+        outcome, detail = OWNER_LOST, b""  # who has left lets another begin it
+        if why is not None:
+            outcome, detail = failed("refused"), self._codec.pack_error(why)
+        await self._broker.finish(lease, outcome, last=0, detail=detail)
 
     # -- parting -----------------------------------------------------------------------------------
 
