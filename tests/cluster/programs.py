@@ -20,6 +20,7 @@ from tests.cluster.nodes import Member, open_member
 from tests.support.reading import Reading
 from tests.support.source import ScriptedSource
 from trioproxy.cluster import BrokerError, Terms
+from trioproxy.cluster.keys import epoch_of
 from trioproxy.fanout import COMPLETED, FanoutError, Gap, Outcome, SourceFailed, Subscriber
 from trioproxy.testing.broker import FakeBroker
 
@@ -332,10 +333,10 @@ async def run_program(program: list[Operation]) -> None:
             assert not any(call.is_open for call in member.calls), "a call without readers"
             assert not member.node.hub.running
         for place in world.places:
-            node = place.member.node
-            assert not node._owner.owned, "something is owned still"  # pyright: ignore
-            assert not node._follower.followed, "something is followed still"  # pyright: ignore
+            for lane in place.member.node._lanes:  # pyright: ignore
+                assert not lane.owner.owned, "something is owned still"
+                assert not lane.follower.followed, "something is followed still"
         await trio.sleep(TERMS.retention + TERMS.ttl)
-        left = {n for n in world.broker.memory.seconds_left() if not n.startswith("tp:n:")}
-        assert left <= {"tp:epoch"}, f"keys are left: {left}"
+        left = {name for name in world.broker.memory.seconds_left() if ":n:" not in name}
+        assert left <= {epoch_of()}, f"keys are left: {left}"
         nursery.cancel_scope.cancel()
