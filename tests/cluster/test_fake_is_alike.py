@@ -14,13 +14,16 @@ from tests.cluster.brokers import batch, log_of, publish, share_server
 from tests.cluster.servers import Server, run_server
 from trioproxy.cluster import (
     MAIL_START,
+    Account,
     Broker,
     BrokerError,
     Joined,
     Lease,
     Letter,
+    Pace,
     Ref,
     Running,
+    Spent,
     Terms,
 )
 from trioproxy.fanout import COMPLETED
@@ -44,6 +47,9 @@ def steps() -> st.SearchStrategy[Step]:
         lambda span: batch(span[0], span[0] + span[1])
     )
     seqs = st.integers(0, 8)
+    accounts = st.sampled_from([Account("a", "requests"), Account("b", "generations")])
+    paces = st.sampled_from([Pace(2), Pace(3), Pace(0.1, burst=3)])
+    numbers = st.integers(0, 4)
     asked: dict[str, st.SearchStrategy[Operation]] = {
         "elect": refs.map(lambda ref: lambda at: at.elect(ref, b"about")),
         "reap": refs.map(lambda ref: lambda at: at.reap(ref)),
@@ -65,6 +71,12 @@ def steps() -> st.SearchStrategy[Step]:
             lambda args: lambda at: at.restore(args[0], b"about", b"", args[1])
         ),
         "send": refs.map(lambda ref: lambda at: at.send("two", Letter("cancel", ref, at.node))),
+        "spend": st.tuples(accounts, paces).map(lambda args: lambda at: at.spend(*args)),
+        "give back": st.tuples(accounts, paces).map(lambda args: lambda at: return_one(at, *args)),
+        "hold": st.tuples(accounts, numbers, numbers).map(lambda args: lambda at: at.hold(*args)),
+        "keep holding": st.tuples(accounts, numbers).map(
+            lambda args: lambda at: at.keep_holding(*args)
+        ),
         "log": refs.map(lambda ref: lambda at: log_of(at, ref)),
         "mail": st.just(letters),
     }
@@ -78,6 +90,13 @@ def steps() -> st.SearchStrategy[Step]:
 
 async def elect(at: Broker) -> object:
     return await at.elect(FIRST, b"about")
+
+
+async def return_one(at: Broker, account: Account, pace: Pace) -> object:
+    spent = await at.spend(account, pace)
+    if spent.is_let_in:
+        await at.give_back(account, pace, spent)
+    return spent
 
 
 async def letters(at: Broker) -> object:
@@ -95,6 +114,8 @@ async def say(operation: Operation, at: Broker) -> object:
             return result > 500
         case Joined() | Running():
             return result._replace(lease_left=result.lease_left > 500)
+        case Spent(is_let_in, limit, remaining):
+            return is_let_in, limit, remaining
         case [cursor, list(parts)]:
             return cursor, [(type(part), *part) for part in parts]
         case _:

@@ -41,15 +41,17 @@ from trioproxy.cluster.errors import (
     State,
 )
 from trioproxy.cluster.following import Followed
-from trioproxy.cluster.keys import Ref
+from trioproxy.cluster.keys import Account, Ref, Use
 from trioproxy.cluster.node import Node, open_node
 from trioproxy.cluster.owning import NOTICE
+from trioproxy.cluster.spending import Pace, Spent
 
 __all__ = [
     "MAIL_START",
     "NOTICE",
     "OWNER_LOST",
     "START",
+    "Account",
     "Addition",
     "Batch",
     "Broker",
@@ -72,12 +74,15 @@ __all__ = [
     "News",
     "Node",
     "NotRunning",
+    "Pace",
     "Part",
     "Ref",
     "Restored",
     "Running",
+    "Spent",
     "State",
     "Terms",
+    "Use",
     "Word",
     "batches",
     "open_node",

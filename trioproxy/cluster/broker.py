@@ -4,11 +4,11 @@ A broker holds, of each generation that more than one node may read: who owns it
 (its lease), which other nodes are interested and until when, and its log. The clock is the broker's
 own; no node's is ever compared with another's.
 
-Every operation is one atomic step in the broker, and may be asked again with the same result: who
-was told :class:`BrokerDown` asks again when the broker is up. A cancelled operation may have been
-done, as one that was told :class:`BrokerDown`; those that follow it are not disturbed. All raise
-:class:`BrokerDown`, :class:`BrokerFull` where memory is asked for, and :class:`BrokerRefused`; what
-else they raise, they say.
+Every operation is one atomic step in the broker, and may be asked again with the same result, but
+for those that say so: who was told :class:`BrokerDown` asks again when the broker is up. A
+cancelled operation may have been done, as one that was told :class:`BrokerDown`; those that follow
+it are not disturbed. All raise :class:`BrokerDown`, :class:`BrokerFull` where memory is asked for,
+and :class:`BrokerRefused`; what else they raise, they say.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from typing import Literal, NamedTuple, Protocol
 
 from trioproxy.cluster.entries import Batch, Cursor, Part
 from trioproxy.cluster.errors import BrokerError, State
-from trioproxy.cluster.keys import Ref
+from trioproxy.cluster.keys import Account, Ref
+from trioproxy.cluster.spending import Pace, Spent
 from trioproxy.fanout.outcome import Outcome, failed
 
 OWNER_LOST = failed("owner_lost")
@@ -247,4 +248,26 @@ class Broker(Protocol):
 
         Raises :class:`Fenced`, or :class:`NotRunning` where it is known to have ended.
         """
+        ...
+
+    # -- of all nodes together ---------------------------------------------------------------------
+
+    async def spend(self, account: Account, pace: Pace) -> Spent:
+        """Count one, if there is room for it. This too, asked twice, counts twice: who has heard
+        nothing does not ask again."""
+        ...
+
+    async def give_back(self, account: Account, pace: Pace, spent: Spent) -> None:
+        """Count one no more, that was let in and came to nothing. Asked twice, it may give back
+        two."""
+        ...
+
+    async def hold(self, account: Account, number: int, most: float) -> bool:
+        """Have so many, for a lease, if all nodes together then have ``most`` at most; what this
+        node had before is no part of that. Returns whether; where not, it has what it had."""
+        ...
+
+    async def keep_holding(self, account: Account, number: int) -> int:
+        """Have so many for a lease from now on, however many there are: this is how a node tells
+        what is so. With 0 it has nothing. Returns how many the other nodes have."""
         ...

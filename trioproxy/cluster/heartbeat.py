@@ -14,6 +14,7 @@ from trioproxy.cluster.broker import OWNER_LOST, Broker
 from trioproxy.cluster.entries import Ending
 from trioproxy.cluster.errors import BrokerError, InterestLost, NotRunning
 from trioproxy.cluster.following import Followed, Follower
+from trioproxy.cluster.holding import Holder
 from trioproxy.cluster.owning import Owner
 
 logger = logging.getLogger(__name__)
@@ -32,12 +33,14 @@ async def tried(ask: Callable[[], Awaitable[object]]) -> None:
 
 @dataclass(eq=False)
 class AtLane:
-    """What the node owns in a lane and what it follows there. ``settled_at`` is since when the link
-    was up with which it was seen that the broker's memory is not new."""
+    """What the node owns in a lane and what it follows there, and how much it tells of there.
+    ``settled_at`` is since when the link was up with which it was seen that the broker's memory is
+    not new."""
 
     broker: Broker
     owner: Owner
     follower: Follower
+    holder: Holder
     settled_at: float | None = None
 
     async def beat(self) -> None:
@@ -50,6 +53,8 @@ class AtLane:
                     nursery.start_soon(tried, partial(self.owner.renew, owned))
                 for followed in list(self.follower.followed.values()):
                     nursery.start_soon(tried, partial(self._keep, followed))
+                for pool in self.holder.pools:
+                    nursery.start_soon(tried, partial(self.holder.keep, pool))
             await trio.sleep(self.broker.terms.lease / BEATS)
 
     async def _keep(self, followed: Followed) -> None:

@@ -4,10 +4,11 @@ do with, and the mailboxes that it writes to, lies in one slot."""
 from __future__ import annotations
 
 import binascii
+import hashlib
 import re
 import secrets
 import zlib
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 PATTERN = "tp:*"
 """All of them."""
@@ -40,6 +41,17 @@ class Ref(NamedTuple):
     def public_id(self) -> str:
         """What clients know it by, at every node."""
         return f"gen_{self.request}_{self.generation}"
+
+
+Use = Literal["requests", "generations", "subscribers"]
+"""What of a tenant's has a limit: how often it asks, what runs for it, who reads that."""
+
+
+class Account(NamedTuple):
+    """What is counted of a tenant, at all nodes together."""
+
+    tenant: str
+    use: Use
 
 
 class Keys(NamedTuple):
@@ -77,3 +89,9 @@ def slot_of(lane: int) -> int:
     """The slot of a Redis Cluster in which the keys of a lane lie
     (https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#hash-tags)."""
     return binascii.crc_hqx(str(lane).encode(), 0) % SLOTS
+
+
+def account_of(account: Account, kind: str, lane: int = 0) -> str:
+    """The key of what is counted, in one of the ways to count."""
+    tenant = hashlib.sha256(account.tenant.encode()).hexdigest()[:32]
+    return f"tp:{{{lane}}}:t:{tenant}:{account.use}:{kind}"

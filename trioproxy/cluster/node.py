@@ -14,7 +14,8 @@ from trioproxy.cluster.codec import Codec
 from trioproxy.cluster.errors import NotRunning
 from trioproxy.cluster.following import Followed, Follower
 from trioproxy.cluster.heartbeat import AtLane, tried
-from trioproxy.cluster.keys import Ref, lane_of
+from trioproxy.cluster.holding import Holder
+from trioproxy.cluster.keys import Account, Ref, lane_of
 from trioproxy.cluster.mirror import Mirror
 from trioproxy.cluster.owning import Owner
 from trioproxy.fanout import Generation, Hub, Limits, ShareOf, WatchFactory, open_hub, watch_nothing
@@ -60,7 +61,9 @@ async def open_node(
                 for broker in brokers:
                     owner = Owner(broker, hub, codec, errands, always=always)
                     stack.callback(owner.close)
-                    lanes.append(AtLane(broker, owner, Follower(broker, owner.obey, patience)))
+                    follower = Follower(broker, owner.obey, patience)
+                    holder = Holder(broker, hub.shares, errands)
+                    lanes.append(AtLane(broker, owner, follower, holder))
                 for lane in lanes:
                     clockwork.start_soon(lane.follower.run, name="reader of the cluster")
                     clockwork.start_soon(lane.owner.publisher.run, name="publisher to the cluster")
@@ -94,6 +97,10 @@ class Node:
     def broker_of(self, request: str) -> Broker:
         """That of the lane in which a request is, or whatever else has a name."""
         return self._lane(request).broker
+
+    def holder_of(self, tenant: str) -> Holder:
+        """Who tells others how much of it is this tenant's."""
+        return self._lane(tenant).holder
 
     # -- placing -----------------------------------------------------------------------------------
 
@@ -188,12 +195,14 @@ class Node:
         ref = Ref.parse(generation.id)
         if ref is not None:
             self._lane(ref.request).owner.left(generation)
+        self.holder_of(generation.tenant).changed(Account(generation.tenant, "subscribers"))
 
     def ended(self, generation: Generation) -> None:
         """It has its outcome."""
         ref = Ref.parse(generation.id)
         if ref is not None:
             self._lane(ref.request).owner.ended(generation)
+        self.holder_of(generation.tenant).changed(Account(generation.tenant, "generations"))
 
     # -- steps -------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ its own, which is down when the primary that has its slot is.
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -37,10 +38,20 @@ from trioproxy.cluster.errors import (
     NotRunning,
     State,
 )
-from trioproxy.cluster.keys import Keys, Ref, epoch_of, keys_of, mailbox_of, slot_of
+from trioproxy.cluster.keys import (
+    Account,
+    Keys,
+    Ref,
+    account_of,
+    epoch_of,
+    keys_of,
+    mailbox_of,
+    slot_of,
+)
 from trioproxy.cluster.lane import Lane, open_lane
 from trioproxy.cluster.link import Argument
 from trioproxy.cluster.news import news_of
+from trioproxy.cluster.spending import WINDOW_SECONDS, Pace, Spent, of_bucket, of_window
 from trioproxy.fanout.outcome import Outcome
 
 
@@ -199,6 +210,37 @@ class RedisBroker:
         seq, payload = (0, b"") if batch is None else (batch.last, pack_batch(batch))
         reply = await self._run_for(lease.ref, "restore", lease.fence, about, marked, seq, payload)
         return Restored(int(reply[1]), bool(reply[2]))
+
+    # -- of all nodes together ---------------------------------------------------------------------
+
+    async def spend(self, account: Account, pace: Pace) -> Spent:
+        return await self._spend(account, pace, 1, "")
+
+    async def give_back(self, account: Account, pace: Pace, spent: Spent) -> None:
+        await self._spend(account, pace, -1, spent.mark)
+
+    async def _spend(self, account: Account, pace: Pace, cost: int, mark: str) -> Spent:
+        counted = self._key_of(account, pace.kind)
+        if pace.burst is not None:
+            given = cost, pace.burst, str(pace.per_minute)
+            is_let_in, taken = await self._lane.run("spend_bucket", counted, *given)
+            return of_bucket(pace, bool(is_let_in), float(taken))
+        most, width = int(pace.per_minute), int(WINDOW_SECONDS * 1000)
+        reply = await self._lane.run("spend_window", counted, cost, most, width, mark)
+        is_let_in, number, reset, wait, at = reply
+        return of_window(pace, bool(is_let_in), number, reset / 1000, wait / 1000, at.decode())
+
+    async def hold(self, account: Account, number: int, most: float) -> bool:
+        pool = self._key_of(account, "pool")
+        reply = await self._lane.run("hold", pool, number, math.floor(most))
+        return reply[0] == b"held"
+
+    async def keep_holding(self, account: Account, number: int) -> int:
+        reply = await self._lane.run("keep_holding", self._key_of(account, "pool"), number)
+        return reply[1]
+
+    def _key_of(self, account: Account, kind: str) -> list[str]:
+        return [account_of(account, kind, self._lane.number)]
 
     # -- scripts -----------------------------------------------------------------------------------
 

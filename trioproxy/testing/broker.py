@@ -26,7 +26,8 @@ from trioproxy.cluster.broker import (
 )
 from trioproxy.cluster.entries import Batch, Cursor
 from trioproxy.cluster.errors import BrokerDown, BrokerError, BrokerFull
-from trioproxy.cluster.keys import Ref
+from trioproxy.cluster.keys import Account, Ref
+from trioproxy.cluster.spending import Pace, Spent
 from trioproxy.fanout.outcome import Outcome
 from trioproxy.testing.broker_memory import Memory
 
@@ -258,6 +259,19 @@ class FakePort:
         return await self._do(
             self._memory.restore, lease, self.node, about, head, batch, self.terms
         )
+
+    async def spend(self, account: Account, pace: Pace) -> Spent:
+        return await self._do(self._memory.spend, account, pace, 1, "")
+
+    async def give_back(self, account: Account, pace: Pace, spent: Spent) -> None:
+        await self._do(self._memory.spend, account, pace, -1, spent.mark)
+
+    async def hold(self, account: Account, number: int, most: float) -> bool:
+        return await self._do(self._memory.hold, account, number, most, self.node, self.terms)
+
+    async def keep_holding(self, account: Account, number: int) -> int:
+        step = self._memory.keep_holding
+        return await self._do(step, account, number, self.node, self.terms, grows=False)
 
     async def _do(self, step: Callable[..., T], *arguments: object, grows: bool = True) -> T:
         done = functools.partial(step, *arguments)

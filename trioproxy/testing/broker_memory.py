@@ -33,7 +33,8 @@ from trioproxy.cluster.errors import (
     NotRunning,
     State,
 )
-from trioproxy.cluster.keys import Ref, epoch_of, keys_of, mailbox_of
+from trioproxy.cluster.keys import Account, Ref, account_of, epoch_of, keys_of, mailbox_of
+from trioproxy.cluster.spending import ROUNDING, WINDOW_SECONDS, Pace, Spent, of_bucket, of_window
 from trioproxy.fanout.outcome import Outcome
 
 LETTERS = 1000
@@ -258,6 +259,60 @@ class Memory:
                 self._add(Addition(lease, batch, 0), terms)
         self._hold(lease.ref, meta, terms)
         return Restored(meta.last, self._get(keys.holder) == lease.ref.generation)
+
+    # -- of all nodes together ---------------------------------------------------------------------
+
+    def spend(self, account: Account, pace: Pace, cost: int, mark: str) -> Spent:
+        if pace.burst is None:
+            return self._spend_window(account, pace, cost, mark)
+        name, per_second = account_of(account, pace.kind), pace.per_minute / 60
+        taken, since = self._get(name) or (0.0, self.now)
+        taken = max(0.0, taken - max(0.0, self.now - since) * per_second)
+        is_there = taken + cost - pace.burst <= ROUNDING
+        if is_there:
+            taken = max(0.0, taken + cost)
+            self._set(name, (taken, self.now), taken / per_second)
+        return of_bucket(pace, is_there, taken)
+
+    def _spend_window(self, account: Account, pace: Pace, cost: int, mark: str) -> Spent:
+        name, most, at = account_of(account, pace.kind), int(pace.per_minute), self.now
+        known: list[float] = self._get(name) or []
+        ends = [end for end in known if end > at]
+        if cost < 0 and float(mark) in ends:
+            ends.remove(float(mark))
+        has_room = cost <= 0 or len(ends) < most
+        if has_room and cost > 0:
+            ends.append(at + WINDOW_SECONDS)
+        left = [end - at for end in ends]
+        reset = left[-1] if left else 0.0
+        wait = left[len(left) - most] if len(left) >= most else 0.0
+        self._set(name, ends, reset)
+        return of_window(pace, has_room, len(ends), reset, wait, repr(at + WINDOW_SECONDS))
+
+    def hold(self, account: Account, number: int, most: float, node: str, terms: Terms) -> bool:
+        if self._held_by_others(account, node) + number > most:
+            return False
+        self.keep_holding(account, number, node, terms)
+        return True
+
+    def keep_holding(self, account: Account, number: int, node: str, terms: Terms) -> int:
+        others = self._held_by_others(account, node)
+        name = account_of(account, "pool")
+        pool: dict[str, tuple[float, int]] = self._get(name) or {}
+        if number:
+            self._set(name, pool | {node: (self.now + terms.lease, number)}, terms.ttl)
+        elif pool.pop(node, None) and not pool:
+            del self._values[name]
+        return others
+
+    def _held_by_others(self, account: Account, node: str) -> int:
+        name = account_of(account, "pool")
+        pool: dict[str, tuple[float, int]] = self._get(name) or {}
+        for other in [other for other, (until, _) in pool.items() if until <= self.now]:
+            del pool[other]
+        if not pool:
+            self._values.pop(name, None)
+        return sum(number for other, (_, number) in pool.items() if other != node)
 
     # -- keys --------------------------------------------------------------------------------------
 

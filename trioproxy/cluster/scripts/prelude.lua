@@ -55,3 +55,26 @@ local function tell_owner(word)
   local owner = redis.call('HGET', meta, 'node')
   tell(lane .. 'n:' .. owner .. ':ctl', word, request, generation, node)
 end
+
+-- How many other nodes have of a pool, when those whose lease has run out are forgotten.
+local function held_by_others(pool, at)
+  local others, held = 0, redis.call('HGETALL', pool)
+  for index = 1, #held, 2 do
+    local until_, number = string.match(held[index + 1], '^(%d+) (%d+)$')
+    if tonumber(until_) <= at then
+      redis.call('HDEL', pool, held[index])
+    elseif held[index] ~= node then
+      others = others + number
+    end
+  end
+  return others
+end
+
+local function have(pool, at, number)
+  if number == 0 then
+    redis.call('HDEL', pool, node)
+  else
+    redis.call('HSET', pool, node, string.format('%.0f %.0f', at + lease, number))
+    keep(ttl, pool)
+  end
+end

@@ -1,0 +1,134 @@
+"""What this node has of what all nodes may have so many of.
+
+The truth is here: the hub counts what each tenant has of it (its shares), and the broker is told
+the number, not what has changed. So what was told twice, or heard by nobody, or lost with the
+broker's memory is put right by telling it again, which each heartbeat does; and what a node had
+that is gone is free a lease later.
+
+To have one more is to be asked for first. For that moment it is *pending*: counted, and not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager, suppress
+
+import trio
+
+from trioproxy.cluster.broker import Broker
+from trioproxy.cluster.errors import BrokerDown, BrokerError
+from trioproxy.cluster.keys import Account
+from trioproxy.fanout.limits import Shares
+
+
+class NoRoom(BrokerError):
+    """All nodes together have as many as they may."""
+
+
+class Pool:
+    """What this node has of one account. ``told`` is what the broker knows of it, None where that
+    is not certain. ``users`` are those who hold on to it; ``is_telling`` says that a task is about
+    to tell."""
+
+    def __init__(self, account: Account, counts: Mapping[str, int]) -> None:
+        self.account = account
+        self._counts = counts
+        self.pending = 0
+        self.told: int | None = None
+        self.users = 0
+        self.is_telling = False
+        self.lock = trio.Lock()
+        """One is asked at a time: each question counts what those before it came to."""
+
+    @property
+    def number(self) -> int:
+        """What there is, and what is about to be."""
+        return self._counts[self.account.tenant] + self.pending
+
+
+class Holder:
+    """That of one node, in a lane. What it starts are ``errands``, tasks of a nursery that outlives
+    the generations; what they do not get to tell, the lease tells by running out."""
+
+    def __init__(self, broker: Broker, shares: Shares, errands: trio.Nursery) -> None:
+        self._broker = broker
+        self._counts = {"generations": shares.generations, "subscribers": shares.subscribers}
+        self._errands = errands
+        self._pools: dict[Account, Pool] = {}
+
+    @property
+    def pools(self) -> list[Pool]:
+        """Those that are to be kept."""
+        return list(self._pools.values())
+
+    @asynccontextmanager
+    async def hold(self, account: Account, most: float, *, patience: float) -> AsyncGenerator[None]:
+        """Have room for one more of ``most``, for the length of the block, in which it is to be
+        begun.
+
+        Raises :class:`NoRoom`, and another :class:`BrokerError` where the broker does not say so in
+        ``patience`` seconds. If cancelled, nothing is held.
+        """
+        pool = self._pools.get(account)
+        if pool is None:
+            pool = self._pools[account] = Pool(account, self._counts[account.use])
+        pool.users += 1
+        try:
+            await self._ask(pool, most, patience)
+            try:
+                yield
+            finally:
+                pool.pending -= 1
+        finally:
+            pool.users -= 1
+            if pool.number != pool.told:
+                self._tell_soon(pool)
+
+    def changed(self, account: Account) -> None:
+        """There are fewer here than there were, when this step is done."""
+        pool = self._pools.get(account)
+        if pool is not None:
+            self._tell_soon(pool)
+
+    async def keep(self, pool: Pool) -> None:
+        """Tell the broker what there is, for a lease more. Raises :class:`BrokerError`."""
+        async with pool.lock:
+            await self._keep(pool)
+
+    async def _keep(self, pool: Pool) -> None:
+        if self._pools.get(pool.account) is not pool:
+            return  # it was empty, and has been told so
+        number = pool.number
+        pool.told = None
+        await self._broker.keep_holding(pool.account, number)
+        pool.told = number
+        if not (number or pool.number or pool.users or pool.is_telling):
+            del self._pools[pool.account]
+
+    async def _ask(self, pool: Pool, most: float, patience: float) -> None:
+        """On return one more is pending."""
+        with trio.move_on_after(patience):
+            async with pool.lock:
+                number = pool.number + 1
+                before, pool.told = pool.told, None
+                is_held = await self._broker.hold(pool.account, number, most)
+                pool.told = number if is_held else before
+                if is_held:
+                    pool.pending += 1
+            if not is_held:
+                raise NoRoom(f"all nodes together have {most:g} already")
+            return
+        raise BrokerDown(f"the broker does not answer within {patience:g} seconds")
+
+    def _tell_soon(self, pool: Pool) -> None:
+        """Have the broker told what it does not know."""
+        if not pool.is_telling:
+            pool.is_telling = True
+            self._errands.start_soon(self._tell, pool, name="telling what is held")
+
+    async def _tell(self, pool: Pool) -> None:
+        async with pool.lock:
+            pool.is_telling = False
+            if pool.number != pool.told:
+                with suppress(BrokerError):  # or else the next heartbeat tells it
+                    await self._keep(pool)
