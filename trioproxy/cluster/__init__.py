@@ -41,6 +41,7 @@ from trioproxy.cluster.errors import (
     State,
 )
 from trioproxy.cluster.following import Followed
+from trioproxy.cluster.holding import NoRoom
 from trioproxy.cluster.keys import Account, Ref, Use
 from trioproxy.cluster.node import Node, open_node
 from trioproxy.cluster.owning import NOTICE
@@ -72,6 +73,7 @@ __all__ = [
     "Letter",
     "LogBehind",
     "News",
+    "NoRoom",
     "Node",
     "NotRunning",
     "Pace",

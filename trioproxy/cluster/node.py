@@ -18,6 +18,7 @@ from trioproxy.cluster.holding import Holder
 from trioproxy.cluster.keys import Account, Ref, lane_of
 from trioproxy.cluster.mirror import Mirror
 from trioproxy.cluster.owning import Owner
+from trioproxy.cluster.spending import Pace, Spent
 from trioproxy.fanout import Generation, Hub, Limits, ShareOf, WatchFactory, open_hub, watch_nothing
 from trioproxy.wire import Message
 
@@ -101,6 +102,11 @@ class Node:
     def holder_of(self, tenant: str) -> Holder:
         """Who tells others how much of it is this tenant's."""
         return self._lane(tenant).holder
+
+    def give_back(self, account: Account, pace: Pace, spent: Spent) -> None:
+        """Have a request counted no more that was not let in."""
+        broker = self.broker_of(account.tenant)
+        self._run_errand(partial(broker.give_back, account, pace, spent), "giving back")
 
     # -- placing -----------------------------------------------------------------------------------
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from trioproxy.config import Settings
-from trioproxy.gateway import Rates
+from trioproxy.gateway import RateLimited, Rates
 from trioproxy.telemetry import LoopLag
+from trioproxy.web.places import LimitsOfAll, Ticket
 from trioproxy.wire import measure_prompt
 
 
@@ -22,13 +25,21 @@ class Overloaded(Exception):
 
 class Admission:
     """Asked before a call is made or joined. What is read on, looked at or stopped need not ask:
-    that is as much as was let in before."""
+    that is as much as was let in before. ``shared`` are the limits of all nodes together, if there
+    are others."""
 
-    def __init__(self, settings: Settings, rates: Rates, lag: LoopLag) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        rates: Rates,
+        lag: LoopLag,
+        shared: LimitsOfAll | None = None,
+    ) -> None:
         self._max_prompt = settings.max_prompt
         self._max_lag = settings.max_loop_lag
         self._rates = rates
         self._lag = lag
+        self._shared = shared
 
     def check_prompt(self, body: bytes) -> None:
         """Raise :class:`PromptTooLarge` where the call brings too much text."""
@@ -41,6 +52,21 @@ class Admission:
         if self._lag.recent > self._max_lag:
             raise Overloaded("lag", "the proxy is busy: try again")
 
-    def count(self, tenant: str) -> None:
-        """Count one request. Raises :class:`~trioproxy.gateway.RateLimited`."""
-        self._rates.take(tenant)
+    def count(self, tenant: str, ticket: Ticket | None = None) -> None:
+        """Count one request, unless all nodes have: then only for the time when this one is alone.
+        Raises :class:`~trioproxy.gateway.RateLimited`."""
+        if ticket is None:
+            self._rates.take(tenant)
+        else:
+            ticket.use()
+            with suppress(RateLimited):
+                self._rates.take(tenant)
+
+    async def let_in(self, tenant: str) -> None:
+        """Count one request that nothing is joined or started for. Raises
+        :class:`~trioproxy.gateway.RateLimited` and :class:`~trioproxy.web.places.ClusterDown`."""
+        if self._shared is None:
+            self.count(tenant)
+        else:
+            async with self._shared.counted(tenant) as ticket:
+                self.count(tenant, ticket)

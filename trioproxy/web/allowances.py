@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from quart_trio.wrappers import TrioResponse as Response
 
-from trioproxy.gateway import Allowance, Rates
+from trioproxy.gateway import Allowance
 from trioproxy.web.caller import NOBODY
 from trioproxy.web.connection import current_request
 from trioproxy.wire import ANTHROPIC_MESSAGES, error_dialect_for
@@ -21,17 +22,17 @@ from trioproxy.wire import ANTHROPIC_MESSAGES, error_dialect_for
 
 class Allowances:
     """Marks the answers to tenants who have a limit on requests. What the engine says of its own
-    goes no further then: it means the proxy."""
+    goes no further then: it means the proxy. ``look`` tells what a tenant has left."""
 
-    def __init__(self, rates: Rates) -> None:
-        self._rates = rates
+    def __init__(self, look: Callable[[str], Allowance | None]) -> None:
+        self._look = look
 
     async def mark(self, response: Response) -> Response:  # noqa: ASYNC124 - or Quart takes a thread
         """Say what the caller has left."""
         request = current_request()
         if request.caller is NOBODY:
             return response
-        allowance = self._rates.look(request.caller.tenant)
+        allowance = self._look(request.caller.tenant)
         if allowance is not None:
             response.headers.update(_openai(allowance))
             if error_dialect_for(request.path) is ANTHROPIC_MESSAGES:

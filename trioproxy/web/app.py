@@ -74,11 +74,12 @@ def create_app(settings: Settings, holdings: Holdings) -> ProxyApp:
     app.before_request(door.admit)
     app.before_websocket(door.admit_websocket)
     app.after_request(cors.mark)
-    app.after_request(Allowances(rates).mark)
+    shared = holdings.places.limits
+    app.after_request(Allowances((shared or rates).look).mark)
     app.after_request(note_answer)
 
     router = Router(roster)
-    admission = Admission(settings, rates, holdings.metrics.loop_lag)
+    admission = Admission(settings, rates, holdings.metrics.loop_lag, shared)
     calls = app.calls = Calls(settings, hub, router, holdings.answers, admission, holdings.places)
     streams = Streams(settings, holdings.metronome)
     generate = Generate(settings, calls, streams)

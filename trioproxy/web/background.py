@@ -82,9 +82,10 @@ class Background:
             return await self._ask_engine(response_id)
         if request.args.get("stream") != "true" or request.method == "HEAD":
             return _respond(generation)
-        subscriber = request.exit_stack.enter_context(
-            self._calls.read(generation, after=_read_after(generation))
-        )
+        async with self._calls.seat(generation.tenant):
+            subscriber = request.exit_stack.enter_context(
+                self._calls.read(generation, after=_read_after(generation))
+            )
         response = self._streams.respond(request, subscriber, DIALECT, VOICE)
         name_generation(response, generation)
         return response

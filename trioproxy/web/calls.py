@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 
@@ -54,23 +54,30 @@ class Calls:
         self._admission = admission
         self._places = places
 
-    def place(self, asking: Asking) -> AbstractAsyncContextManager[Placed | None]:
+    def place(self, asking: Asking, body: bytes) -> AbstractAsyncContextManager[Placed]:
         """Find out where it is answered, and join or start it in the block: see
         :meth:`Places.place`."""
-        return self._places.place(asking, partial(self._key_to_join, asking))
+        return self._places.place(asking, partial(self._check, asking, body))
+
+    def seat(self, tenant: str) -> AbstractAsyncContextManager[None]:
+        """Have room for one more who reads what runs already, and join it in the block: see
+        :meth:`~trioproxy.web.places.LimitsOfAll.seat`."""
+        limits = self._places.limits
+        return _SEAT if limits is None else limits.seat(tenant)
 
     def join(
-        self, caller: Caller, asking: Asking, body: bytes, placed: Placed | None
+        self, caller: Caller, asking: Asking, body: bytes, placed: Placed
     ) -> AbstractContextManager[Subscriber]:
         """Join the running twin or start a generation. Raises what :meth:`Hub.join` raises, what
         :class:`Admission` does, :class:`~trioproxy.upstream.UnknownModel`, and :class:`Mismatch`
         and :class:`ExpiredGeneration` where a client's own key is in use for what it cannot
         have."""
         streamed = asking.origin.streamed
-        key = self._admit(asking, body)
-        if placed is not None and self._hub.is_running(placed.identity.generation_id):
-            return self._hub.subscribe(  # a replica, which was asked for by its id
-                placed.identity.generation_id,
+        key = self._admit(asking, body, placed)
+        there = self._running_replica(placed)
+        if there is not None:
+            return self._hub.subscribe(
+                there.id,
                 mode=asking.mode,
                 linger=asking.linger,
                 on_lag=self.settings.on_lag if streamed else "wait",
@@ -86,19 +93,17 @@ class Calls:
             when_full="trim" if streamed else "fail",
             tenant=asking.tenant,
             origin=origin,
-            identity=placed and placed.identity,
+            identity=placed.identity,
         )
 
-    def start(
-        self, caller: Caller, asking: Asking, body: bytes, placed: Placed | None
-    ) -> Generation:
+    def start(self, caller: Caller, asking: Asking, body: bytes, placed: Placed) -> Generation:
         """Find the running twin or start a generation, for a reader who comes later. Raises as
         :meth:`join` does."""
-        key = self._admit(asking, body)
-        if placed is not None and self._hub.is_running(placed.identity.generation_id):
-            generation = self._hub.get(placed.identity.generation_id)
-            generation.outlive_subscribers(asking.linger)
-            return generation
+        key = self._admit(asking, body, placed)
+        there = self._running_replica(placed)
+        if there is not None:
+            there.outlive_subscribers(asking.linger)
+            return there
         origin, source = self._answer(caller, asking, body, placed)
         return self._hub.start(
             key,
@@ -107,7 +112,7 @@ class Calls:
             linger=asking.linger,
             tenant=asking.tenant,
             origin=origin,
-            identity=placed and placed.identity,
+            identity=placed.identity,
         )
 
     def take_up(
@@ -182,12 +187,12 @@ class Calls:
         return [generation for generation in generations if caller.may_see(generation.tenant)]
 
     def _answer(
-        self, caller: Caller, asking: Asking, body: bytes, placed: Placed | None
+        self, caller: Caller, asking: Asking, body: bytes, placed: Placed
     ) -> tuple[Origin, Source]:
         """What a generation that is to answer is started for, and what it reads: one that another
         node runs, an answer that is kept, or the upstream's, which may be kept."""
         origin = asking.origin
-        if placed is not None and placed.follow is not None:
+        if placed.follow is not None:
             return replace(origin, is_replica=True), placed.follow(origin.tally)
         same = (asking.tenant, origin.fingerprint)
         kept = self._answers.find(same) if asking.may_replay else None
@@ -209,13 +214,24 @@ class Calls:
             return self._router.whole(asking.model, call)
         return self._router.stream(asking.model, call, origin.dialect, origin.tally)
 
-    def _admit(self, asking: Asking, body: bytes) -> Hashable | None:
+    def _running_replica(self, placed: Placed) -> Generation | None:
+        """The replica that is here already, as it was asked for by its id."""
+        if placed.identity is None or not self._hub.is_running(placed.identity.generation_id):
+            return None
+        return self._hub.get(placed.identity.generation_id)
+
+    def _admit(self, asking: Asking, body: bytes, placed: Placed) -> Hashable | None:
+        """The key to join or start under, for one that may, and is counted."""
+        key = self._check(asking, body)
+        self._admission.count(asking.tenant, placed.ticket)
+        return key
+
+    def _check(self, asking: Asking, body: bytes) -> Hashable | None:
         """The key to join or start under, for one that may. Whoever joins what runs is no load."""
         self._admission.check_prompt(body)
         key = self._key_to_join(asking)
         if self._hub.find(key) is None:
             self._admission.check_load()
-        self._admission.count(asking.tenant)
         return key
 
     def _key_to_join(self, asking: Asking) -> Hashable | None:
@@ -238,6 +254,9 @@ class Calls:
                 )
             return None
         return asking.key
+
+
+_SEAT: nullcontext[None] = nullcontext()
 
 
 def origin_of(generation: Generation) -> Origin:

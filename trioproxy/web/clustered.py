@@ -7,6 +7,7 @@ import logging
 import secrets
 from collections.abc import AsyncGenerator, Callable, Generator, Hashable
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import replace
 from typing import cast
 
 import trio
@@ -29,14 +30,15 @@ from trioproxy.fanout import (
     Hub,
     Identity,
     Limits,
-    ShareOf,
     UnknownGeneration,
 )
+from trioproxy.gateway import Quotas, Rates
 from trioproxy.telemetry import Listener, Reader, Telemetry, Timing
 from trioproxy.web.asking import Asking
 from trioproxy.web.caller import Caller
 from trioproxy.web.places import ClusterDown, Placed
 from trioproxy.web.replicas import About, ReplicaCodec, pack_about, unpack_about
+from trioproxy.web.shared_limits import SharedLimits
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +49,7 @@ read elsewhere."""
 
 @asynccontextmanager
 async def open_cluster(
-    settings: Settings, limits: Limits, telemetry: Telemetry, share_of: ShareOf
+    settings: Settings, limits: Limits, telemetry: Telemetry, quotas: Quotas, rates: Rates
 ) -> AsyncGenerator[Cluster]:
     """Be a node of the cluster that the settings name, for the length of the block. It need not be
     there, now or later. Raises :exc:`ValueError` and :exc:`OSError` for a URL that cannot be
@@ -62,22 +64,25 @@ async def open_cluster(
             ReplicaCodec(),
             limits,
             watch=telemetry.watch,
-            share_of=share_of,
+            share_of=quotas.share_of,
             patience=settings.cluster_patience,
             always=settings.cluster_publish == "always",
         ) as node,
     ):
         teller.node = node
         telemetry.tell(teller)
-        yield Cluster(node, settings)
+        goes_alone = settings.cluster_down == "local"
+        limits_of_all = SharedLimits(node, quotas, rates, goes_alone=goes_alone)
+        yield Cluster(node, limits_of_all, goes_alone=goes_alone)
 
 
 class Cluster:
     """See :class:`~trioproxy.web.places.Places`. ``node`` is this one."""
 
-    def __init__(self, node: Node, settings: Settings) -> None:
+    def __init__(self, node: Node, limits: SharedLimits, *, goes_alone: bool) -> None:
         self.node = node
-        self._goes_alone = settings.cluster_down == "local"
+        self.limits = limits
+        self._goes_alone = goes_alone
 
     @property
     def hub(self) -> Hub:
@@ -87,18 +92,32 @@ class Cluster:
     @asynccontextmanager
     async def place(
         self, asking: Asking, key_to_join: Callable[[], Hashable | None]
-    ) -> AsyncGenerator[Placed | None]:
+    ) -> AsyncGenerator[Placed]:
+        key_to_join()  # who is refused for what they ask is not counted
+        tenant = asking.tenant
+        async with (
+            self.limits.counted(tenant) as ticket,
+            self.limits.seat(tenant),
+            self._place(asking, key_to_join) as placed,
+        ):
+            yield replace(placed, ticket=ticket)
+
+    @asynccontextmanager
+    async def _place(
+        self, asking: Asking, key_to_join: Callable[[], Hashable | None]
+    ) -> AsyncGenerator[Placed]:
         key = key_to_join()
         if self.hub.find(key) is not None:
-            yield None
+            yield Placed(None)
         elif key is None or not asking.shares:
-            with self._own(asking, key) as placed:
-                yield placed
+            async with self.limits.room(asking.tenant):
+                with self._own(asking, key) as placed:
+                    yield placed
         else:
             async with self.node.turn(_request_of(key)), AsyncExitStack() as stack:
                 # Whoever had the turn before may have started it.
                 is_here = self.hub.find(key_to_join()) is not None
-                yield None if is_here else await self._elect(stack, asking, key)
+                yield Placed(None) if is_here else await self._elect(stack, asking, key)
 
     async def _elect(self, stack: AsyncExitStack, asking: Asking, key: Hashable) -> Placed:
         about = pack_about(asking, _digest(key))
@@ -108,10 +127,11 @@ class Cluster:
             if not self._goes_alone:
                 raise ClusterDown("what the nodes share cannot be reached: try again") from error
             logger.info("a call is made unasked: %s", error)
-            return stack.enter_context(self._own(asking, key))
+            found = None
         if isinstance(found, Followed):
             return self._replica(found)
-        return _at_home(found)
+        await stack.enter_async_context(self.limits.room(asking.tenant))
+        return stack.enter_context(self._own(asking, key)) if found is None else _at_home(found)
 
     @contextmanager
     def _own(self, asking: Asking, key: Hashable | None) -> Generator[Placed]:

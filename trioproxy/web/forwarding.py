@@ -59,7 +59,7 @@ class Forward:
         if not (request.caller.is_operator or is_harmless):
             raise Forbidden("what the engine keeps is everybody's: only an admin may ask for this")
         self._admission.check_load()
-        self._admission.count(request.caller.tenant)
+        await self._admission.let_in(request.caller.tenant)
         body = await request.read_body()
         context = trace_context(request.header_pairs)
         call = request.caller.request(request.method, request.target, body, context)

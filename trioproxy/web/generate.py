@@ -71,13 +71,16 @@ class Generate:
         cursor = read_cursor(request)
         stack = request.exit_stack
         if cursor is None:
-            async with self._calls.place(asking) as placed:
+            async with self._calls.place(asking, body) as placed:
                 joining = self._calls.join(caller, asking, body, placed)
                 subscriber = stack.enter_context(joining)
         else:
+            tenant = asking.tenant
             if cursor.generation_id is not None:
-                await self._calls.reach(caller, cursor.generation_id, after=cursor.seq)
-            subscriber = stack.enter_context(self._calls.take_up(caller, asking, cursor))
+                reached = await self._calls.reach(caller, cursor.generation_id, after=cursor.seq)
+                tenant = reached.tenant
+            async with self._calls.seat(tenant):
+                subscriber = stack.enter_context(self._calls.take_up(caller, asking, cursor))
         return subscriber, cache_status(subscriber.generation, asking)
 
     def _streams_by_default(self, dialect: Dialect) -> bool:

@@ -69,7 +69,7 @@ class Generations:
             linger=self._settings.create_linger if linger is None else check_linger(linger),
             accepted_at=request.accepted_at,
         )
-        async with self._calls.place(asking) as placed:
+        async with self._calls.place(asking, body) as placed:
             generation = self._calls.start(caller, asking, body, placed)
         response = json_response(describe(generation), 201)
         response.headers["Location"] = f"/v1/generations/{generation.id}"
@@ -101,9 +101,10 @@ class Generations:
         elif request.method == "HEAD":
             response = head_of_stream(RESOURCE_VOICE.framing)
         else:
-            subscriber = request.exit_stack.enter_context(
-                self._calls.read(generation, after=after, mode=mode)
-            )
+            async with self._calls.seat(generation.tenant):
+                subscriber = request.exit_stack.enter_context(
+                    self._calls.read(generation, after=after, mode=mode)
+                )
             dialect = origin_of(generation).dialect
             response = self._streams.respond(request, subscriber, dialect, RESOURCE_VOICE)
         name_generation(response, generation)

@@ -64,10 +64,11 @@ async def open_holdings(
     """Open them for the length of the block; see :func:`~trioproxy.upstream.open_roster` for
     ``upstream_url``. On exit what runs is cancelled."""
     quotas = Quotas(settings)
+    rates = Rates(quotas.rate_of)
     answers = Answers(settings.cache_ttl, settings.cache_size)
     async with (
         open_roster(settings, upstream_url=upstream_url) as roster,
-        _open_places(settings, telemetry, quotas) as (hub, places),
+        _open_places(settings, telemetry, quotas, rates) as (hub, places),
         open_hub(BOARD_LIMITS) as board_hub,
         open_metronome(settings.heartbeat) as metronome,
     ):
@@ -87,7 +88,7 @@ async def open_holdings(
             answers,
             Tenants(settings.gateway),
             quotas,
-            Rates(quotas.rate_of),
+            rates,
             metronome,
             telemetry.metrics,
             count_connections,
@@ -98,7 +99,7 @@ async def open_holdings(
 
 @asynccontextmanager
 async def _open_places(
-    settings: Settings, telemetry: Telemetry, quotas: Quotas
+    settings: Settings, telemetry: Telemetry, quotas: Quotas, rates: Rates
 ) -> AsyncGenerator[tuple[Hub, Places]]:
     """The hub, by itself or as a node's."""
     limits = _limits(settings)
@@ -108,7 +109,7 @@ async def _open_places(
         return
     from trioproxy.web.clustered import open_cluster  # who has none does not pay for it
 
-    async with open_cluster(settings, limits, telemetry, quotas.share_of) as cluster:
+    async with open_cluster(settings, limits, telemetry, quotas, rates) as cluster:
         yield cluster.hub, cluster
 
 

@@ -53,7 +53,7 @@ class Models:
 
     async def _collect(self, request: ProxyRequest) -> dict[str, Model]:
         self._admission.check_load()
-        self._admission.count(request.caller.tenant)
+        await self._admission.let_in(request.caller.tenant)
         members = self._roster.members
         context = trace_context(request.header_pairs)
         question = request.caller.request("GET", f"/{LIST}".encode(), b"", context)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from trioproxy.fanout import Generation, Identity, Source, UnknownGeneration
+from trioproxy.gateway import Allowance
 from trioproxy.web.asking import Asking
 from trioproxy.web.caller import Caller
 from trioproxy.wire import Tally
@@ -17,25 +18,67 @@ class ClusterDown(Exception):
     """What the nodes share cannot be asked now, and without it nothing is begun."""
 
 
+class Ticket:
+    """A request that was counted before it was let in. One that is not used is counted no more."""
+
+    is_used = False
+
+    def use(self) -> None:
+        """It is let in."""
+        self.is_used = True
+
+
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """Where a call is answered: the ``identity`` of its generation, and what makes the source of
-    its replica, where another node makes the call (None: it is made here)."""
+    """Where a call is answered: the ``identity`` of its generation (None: nobody need know of it,
+    or it runs here), and what makes the source of its replica, where another node makes the call
+    (None: it is made here). ``ticket`` is there if all nodes together have counted the request."""
 
-    identity: Identity
+    identity: Identity | None
     follow: Callable[[Tally], Source] | None = None
+    ticket: Ticket | None = None
+
+
+class LimitsOfAll(Protocol):
+    """The limits of tenants that hold for all nodes together."""
+
+    def counted(self, tenant: str) -> AbstractAsyncContextManager[Ticket | None]:
+        """Count one request. In the block its ticket is to be used, or it is counted no more. None
+        where it has no limit, or this node counts by itself for now.
+
+        Raises :class:`~trioproxy.gateway.RateLimited` and :class:`ClusterDown`. If cancelled, it
+        may have been counted.
+        """
+        ...
+
+    def look(self, tenant: str) -> Allowance | None:
+        """What is left for a tenant, as far as this node has heard; None where it has no limit."""
+        ...
+
+    def seat(self, tenant: str) -> AbstractAsyncContextManager[None]:
+        """Have room for another subscriber of a tenant's generations, who is to join in the block.
+
+        Raises :class:`~trioproxy.fanout.TooManySubscribers` and :class:`ClusterDown`. If cancelled,
+        nothing is held.
+        """
+        ...
 
 
 class Places(Protocol):
-    """Decides where a call is made, and finds what runs elsewhere."""
+    """Decides where a call is made, and finds what runs elsewhere. ``limits`` are those that all
+    places have together, None where there is one."""
+
+    @property
+    def limits(self) -> LimitsOfAll | None: ...
 
     def place(
         self, asking: Asking, key_to_join: Callable[[], Hashable | None]
-    ) -> AbstractAsyncContextManager[Placed | None]:
-        """Find out where a call is answered. In the block its generation is to be joined or
-        started, without a wait; None says that nobody need know of it, or that it runs here.
+    ) -> AbstractAsyncContextManager[Placed]:
+        """Find out where a call is answered, and whether its tenant may have it. In the block its
+        generation is to be joined or started, without a wait.
 
-        Raises what ``key_to_join`` does, and :class:`ClusterDown`. If cancelled, nothing is held.
+        Raises what ``key_to_join`` does, :class:`ClusterDown`, and what tells that a limit has been
+        reached. If cancelled, nothing is held.
         """
         ...
 
@@ -58,9 +101,11 @@ class Places(Protocol):
 class Alone:
     """There is no other node."""
 
+    limits = None
+
     def place(
         self, asking: Asking, key_to_join: Callable[[], Hashable | None]
-    ) -> AbstractAsyncContextManager[Placed | None]:
+    ) -> AbstractAsyncContextManager[Placed]:
         return _HERE
 
     async def reach(self, caller: Caller, generation_id: str, after: int | None) -> Generation:
@@ -72,4 +117,4 @@ class Alone:
     is_ready = True
 
 
-_HERE: nullcontext[Placed | None] = nullcontext(None)
+_HERE = nullcontext(Placed(None))

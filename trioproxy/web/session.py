@@ -286,14 +286,15 @@ class Session:
             linger=linger,
             accepted_at=trio.current_time(),
         )
-        async with calls.place(asking) as placed:
+        async with calls.place(asking, body) as placed:
             subscription = self._subscribe(calls.join(self._caller, asking, body, placed))
         return subscription, cache_status(subscription.subscriber.generation, asking)
 
     async def _read_on(self, generation_id: str, after: int | None, mode: Mode) -> Subscription:
         calls = self._present_calls()
         generation = await calls.reach(self._caller, generation_id, after=after)
-        return self._subscribe(calls.read(generation, after=after, mode=mode))
+        async with calls.seat(generation.tenant):
+            return self._subscribe(calls.read(generation, after=after, mode=mode))
 
     def _subscribe(self, joining: AbstractContextManager[Subscriber]) -> Subscription:
         with ExitStack() as stack:
