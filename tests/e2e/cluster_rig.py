@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import trio
 
-from benchmarks.gate import Gate, open_gate
+from benchmarks.cluster.gate import Gate, open_gate
 from tests.cluster.servers import Server, run_server
 from tests.e2e.commands import Census, Proxy, Simulator, open_proxy, open_simulator
 from tests.e2e.polling import fetch, wait_equal

@@ -1,0 +1,36 @@
+"""Pictures of what faults cost."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from benchmarks.cluster.faults import Round
+
+DPI = 150
+BLUE, RED = "#0072b2", "#d55e00"
+
+
+def draw_faults(rounds: Mapping[str, Sequence[Round]], title: str, path: Path) -> Path:
+    """A row for each fault: a dot for each time, a line at the median, and one at what is
+    promised."""
+    figure = Figure(figsize=(9, 1.4 + 0.4 * len(rounds)), layout="constrained")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+    axes = figure.subplots()
+    for row, own in enumerate(rounds.values()):
+        if own:
+            seconds = [round_.seconds for round_ in own]
+            axes.plot(seconds, [row] * len(own), "o", color=BLUE, alpha=0.5)
+            axes.plot(statistics.median(seconds), row, "|", color=BLUE, markersize=22)
+            axes.plot(own[0].bound, row, "|", color=RED, markersize=22)
+    axes.set_yticks(range(len(rounds)), list(rounds))
+    axes.set_ylim(len(rounds) - 0.5, -0.5)
+    axes.set_xlim(left=0)
+    axes.set_xlabel("seconds (blue: each time, and the median; red: what is promised)")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="x", color="0.88")
+    figure.savefig(path, dpi=DPI)
+    return path
