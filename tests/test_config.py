@@ -103,6 +103,7 @@ VALUES: dict[str, tuple[str, Any, str, Any, list[str]]] = {
     "max_hub": SIZE,
     "max_subscribers": COUNT,
     "max_generations": COUNT,
+    "workers": COUNT,
     "cluster": (
         "redis://127.0.0.1:6379/0",
         "redis://127.0.0.1:6379/0",

@@ -34,13 +34,19 @@ async def _cancel_on_next(signals: AsyncIterator[int], scope: trio.CancelScope) 
     scope.cancel(reason="a signal came")
 
 
-def os_error(error: Exception) -> OSError | None:
-    """The `OSError` that an exception is, or that a chain of groups of one comes down to."""
+def single_error(error: Exception) -> Exception | None:
+    """The exception itself, or the one that a chain of groups of one comes down to."""
     while isinstance(error, ExceptionGroup):
         error, *others = cast("tuple[Exception, ...]", error.exceptions)
         if others:
             return None
-    return error if isinstance(error, OSError) else None
+    return error
+
+
+def os_error(error: Exception) -> OSError | None:
+    """The same, if it is an `OSError`."""
+    single = single_error(error)
+    return single if isinstance(single, OSError) else None
 
 
 def cannot_listen(where: str, error: OSError) -> click.ClickException:

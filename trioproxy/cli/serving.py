@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,10 +14,11 @@ import click
 import msgspec
 import trio
 
-from trioproxy.cli.running import WrongSetting, cannot_listen, os_error
+from trioproxy.cli.running import WrongSetting, cannot_listen, os_error, single_error
 from trioproxy.config import (
     NAME_EXPECTED,
     SETTINGS,
+    WORKER_VARIABLE,
     ConfigError,
     Name,
     Setting,
@@ -31,6 +34,7 @@ _SECTIONS = {
     "Listening": (
         "bind",
         "reuse_port",
+        "workers",
         "certfile",
         "keyfile",
         "trusted_proxies",
@@ -152,15 +156,22 @@ def serve(config: Path | None, **flags: str | bool | None) -> None:
 
     def announce(binds: list[str]) -> None:
         listening.extend(binds)
+        if is_worker:
+            return  # the supervisor says it, once
+        workers = f"{settings.workers} workers; " if settings.workers > 1 else ""
         click.echo(
             f"trioproxy listening on {', '.join(binds)} "
-            f"(upstream {_upstreams(settings)}; sharing: {settings.coalesce})"
+            f"({workers}upstream {_upstreams(settings)}; sharing: {settings.coalesce})"
         )
 
+    is_worker = WORKER_VARIABLE in os.environ
     _check_cluster(settings)
     try:
         with open_log(settings.log) as log:
-            trio.run(_serve, settings, announce, log, load)
+            if settings.workers > 1 and not is_worker:
+                _supervise(settings, announce, load)
+            else:
+                trio.run(_serve, settings, announce, log, load)
     except Exception as error:
         refusal = os_error(error)
         if listening or refusal is None:
@@ -193,7 +204,8 @@ async def _serve(
         if settings.is_simulated:
             engine = await stack.enter_async_context(open_engine("127.0.0.1:0", EngineSettings()))
             upstream_url = engine.url
-        await serve(
+        run = partial(
+            serve,
             settings,
             upstream_url=upstream_url,
             on_listening=announce,
@@ -201,6 +213,34 @@ async def _serve(
             log=log,
             reload=load,
         )
+        if WORKER_VARIABLE in os.environ:
+            from trioproxy.serving.supervising import open_place
+
+            run = partial(run, place=await stack.enter_async_context(open_place(os.environ)))
+        await run()
+
+
+def _supervise(
+    settings: Settings, announce: Callable[[list[str]], None], load: Callable[[], Settings]
+) -> None:
+    from trioproxy.serving.supervising import CannotStart, NoBroker, find_program, supervise
+
+    try:
+        if settings.cluster is None:
+            find_program()
+        # The workers are what this process is, with the same options, those of Python included.
+        command = [sys.executable, *sys.orig_argv[1:]]
+        trio.run(
+            partial(supervise, settings, command, on_listening=announce, reload=load),
+        )
+    except ModuleNotFoundError:
+        raise WrongSetting(
+            "--workers needs a broker: name one with --cluster, or pip install 'trioproxy[workers]'"
+        ) from None
+    except Exception as error:
+        if isinstance(single := single_error(error), (CannotStart, NoBroker)):
+            raise click.ClickException(str(single)) from None
+        raise
 
 
 def _open_traces() -> AbstractAsyncContextManager[Listener]:
@@ -212,12 +252,17 @@ def _open_traces() -> AbstractAsyncContextManager[Listener]:
 
 
 def _check_cluster(settings: Settings) -> None:
-    if settings.cluster is None:
+    if settings.cluster is None and settings.workers == 1:
         return
     try:
         from trioproxy.cluster.redis import parse_address
     except ModuleNotFoundError:
-        raise WrongSetting("--cluster needs coredis: pip install 'trioproxy[cluster]'") from None
+        needs = "--cluster needs coredis: pip install 'trioproxy[cluster]'"
+        if settings.cluster is None:
+            needs = "--workers needs coredis: pip install 'trioproxy[workers]'"
+        raise WrongSetting(needs) from None
+    if settings.cluster is None:
+        return
     try:
         parse_address(settings.cluster)
     except (ValueError, OSError) as error:

@@ -20,7 +20,7 @@ from trioproxy.config.gateway import Gateway, TenantEntry
 from trioproxy.config.loading import TOO_OPEN, ConfigError, load_settings
 from trioproxy.config.naming import HASHED, KEY_EXPECTED, NAME_EXPECTED, Name
 from trioproxy.config.routing import RouteEntry, TargetEntry, UpstreamEntry
-from trioproxy.config.setting import Setting
+from trioproxy.config.setting import WORKER_VARIABLE, Setting, variable_of
 from trioproxy.config.settings import SETTINGS, Coalesce, RateLimiter, Settings
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "TOO_OPEN",
     "UNIX",
     "UNIX_PEERS",
+    "WORKER_VARIABLE",
     "Coalesce",
     "ConfigError",
     "Gateway",
@@ -46,4 +47,5 @@ __all__ = [
     "describe_settings",
     "load_settings",
     "parse_address",
+    "variable_of",
 ]

@@ -12,7 +12,7 @@ import msgspec
 from trioproxy.config.checking import Mistake, check_gateway
 from trioproxy.config.gateway import Gateway
 from trioproxy.config.naming import EXPECTED
-from trioproxy.config.setting import PREFIX, Setting, variable_of
+from trioproxy.config.setting import PREFIX, WORKER_VARIABLE, Setting, variable_of
 from trioproxy.config.settings import SETTINGS, Settings
 
 _CONFIG_VARIABLE = "TRIOPROXY_CONFIG"
@@ -162,7 +162,7 @@ def _parse_toml(file: Path) -> dict[str, Any]:
 
 def _from_environ(environ: Mapping[str, str]) -> Iterator[_Given]:
     for variable, text in environ.items():
-        if not variable.startswith(PREFIX) or variable == _CONFIG_VARIABLE:
+        if not variable.startswith(PREFIX) or variable in (_CONFIG_VARIABLE, WORKER_VARIABLE):
             continue
         if _SERVICE_VARIABLE.fullmatch(variable):
             continue

@@ -10,6 +10,10 @@ from trioproxy.config.forms import SWITCH, Form
 PREFIX = "TRIOPROXY_"
 
 
+WORKER_VARIABLE = PREFIX + "WORKER"
+"""What a supervisor tells its workers in the environment, and no setting."""
+
+
 def variable_of(name: str) -> str:
     """How the setting with this name is written in the environment."""
     return PREFIX + name.upper()

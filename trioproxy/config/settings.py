@@ -71,6 +71,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             extra={"form": PROXIES},
         ),
     ] = ""
+    workers: Annotated[
+        Count,
+        Meta(
+            description="How many processes serve; more than one share their generations by "
+            "--cluster, or by a broker of their own (the extra workers)."
+        ),
+    ] = 1
     upstream: Annotated[
         str | None,
         Meta(

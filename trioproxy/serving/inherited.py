@@ -49,13 +49,13 @@ def take_inherited(environ: MutableMapping[str, str]) -> list[stdlib_socket.sock
 
 
 def listen_on_inherited(
-    sockets: list[stdlib_socket.socket], settings: Settings
-) -> list[InheritedListener]:
+    sockets: list[stdlib_socket.socket],
+    settings: Settings,
+    kind: type[KernelListener] = InheritedListener,
+) -> list[KernelListener]:
     """Listen on sockets that listen already. Raises :exc:`OSError` where ``settings`` do not let
     others in who can reach them."""
-    listeners = [
-        InheritedListener(socket, write_timeout=settings.write_timeout) for socket in sockets
-    ]
+    listeners = [kind(socket, write_timeout=settings.write_timeout) for socket in sockets]
     for listener in listeners:
         if not settings.may_listen_on(listener.address):
             for each in listeners:

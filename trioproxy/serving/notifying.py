@@ -22,12 +22,12 @@ logger = logging.getLogger(__name__)
 class Notifier:
     """Tells the manager that listens at ``address`` (a Unix socket's path, or with an @ in front an
     abstract name); where that is None, nobody. It wants to hear that the process lives every
-    ``watchdog`` seconds."""
+    ``watchdog`` seconds (inf: it does not)."""
 
     def __init__(self, address: str | None, *, watchdog: float = math.inf) -> None:
         is_abstract = address is not None and address.startswith("@")
         self._address = "\0" + address[1:] if address and is_abstract else address
-        self._watchdog = watchdog
+        self.watchdog = watchdog
         self._socket = stdlib_socket.socket(stdlib_socket.AF_UNIX, stdlib_socket.SOCK_DGRAM)
         self._socket.setblocking(False)
 
@@ -47,7 +47,7 @@ class Notifier:
         """Say that the process lives, as often again as is wanted: whoever runs this in the loop
         that serves has told that it turns. If cancelled, nothing more is said."""
         while True:
-            await trio.sleep(self._watchdog / 2)
+            await trio.sleep(self.watchdog / 2)
             self._tell("WATCHDOG=1")
 
     def close(self) -> None:

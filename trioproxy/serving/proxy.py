@@ -7,8 +7,9 @@ import os
 import signal
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
+from typing import TYPE_CHECKING
 
 import trio
 from hypercorn.config import Config
@@ -17,6 +18,7 @@ from trioproxy.config import TOO_OPEN, ConfigError, Settings
 from trioproxy.serving.connection import LAST_CALL_SECONDS
 from trioproxy.serving.front import Front
 from trioproxy.serving.inherited import listen_on_inherited, take_inherited
+from trioproxy.serving.listener import KernelListener
 from trioproxy.serving.listening import Listen, listen
 from trioproxy.serving.notifying import open_notifier
 from trioproxy.serving.reloading import reload_on
@@ -26,8 +28,11 @@ from trioproxy.telemetry import GenerationLog, Listener, LogWriter, Metrics, Tel
 from trioproxy.web import Holdings, create_app, open_holdings
 from trioproxy.wire import Failure
 
+if TYPE_CHECKING:
+    from trioproxy.serving.supervising import Place
+
 FIXED = (
-    *("bind", "reuse_port", "certfile", "keyfile", "write_timeout", "heartbeat"),
+    *("bind", "reuse_port", "workers", "certfile", "keyfile", "write_timeout", "heartbeat"),
     *("log", "traces"),
     *("cluster", "cluster_publish", "cluster_lease", "cluster_down", "cluster_patience"),
 )
@@ -164,11 +169,13 @@ async def serve(
     listeners: Sequence[Listener] = (),
     log: LogWriter | None = None,
     reload: Callable[[], Settings] | None = None,
+    place: Place | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then shut down in good order; a second signal does not wait
     for it. ``listeners`` are told how generations fare, beside the log; what ``log`` drops is in
     the metrics. Sockets that systemd has handed over take the place of those of
-    ``settings.bind``. At each SIGHUP the settings are those that ``reload`` loads.
+    ``settings.bind``. At each SIGHUP the settings are those that ``reload`` loads. A worker has a
+    ``place``, and its supervisor is told what a service manager would be.
 
     Raises :exc:`OSError`, in a group as all that leaves a nursery, where the address cannot be
     bound.
@@ -178,8 +185,12 @@ async def serve(
         telemetry.metrics.observe_log(log)
     inherited = take_inherited(os.environ)
     listen_on = partial(listen_on_inherited, inherited, settings) if inherited else None
+    if place is not None:
+        place.share(telemetry.metrics)
+        # Of all workers the last to go would leave who waits to be reset.
+        listen_on = partial(listen_on_inherited, inherited, settings, KernelListener)
     with (
-        open_notifier(os.environ) as notifier,
+        nullcontext(place) if place is not None else open_notifier(os.environ) as notifier,
         trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals,
         trio.open_signal_receiver(signal.SIGHUP) as hangups,
     ):
@@ -211,6 +222,8 @@ async def serve(
                 nursery.cancel_scope.cancel(reason="shut down")
             errands.cancel_scope.cancel(reason="shut down")
             clockwork.cancel_scope.cancel(reason="shut down")
+        if place is not None:
+            await place.leave(telemetry.metrics)
 
 
 async def _cancel_on_next(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:

@@ -13,6 +13,7 @@ from trioproxy.telemetry.log import GenerationLog, LogFormat, log_request, open_
 from trioproxy.telemetry.metrics import CONTENT_TYPE, Metrics
 from trioproxy.telemetry.reader import Reader
 from trioproxy.telemetry.report import describe_timing, describe_to, summarize_timing
+from trioproxy.telemetry.summing import counted, sum_expositions
 from trioproxy.telemetry.telemetry import Telemetry, timing_of
 from trioproxy.telemetry.timing import Listener, Origin, Timing
 from trioproxy.telemetry.writer import LogWriter
@@ -32,10 +33,12 @@ __all__ = [
     "Telemetry",
     "Timing",
     "UpstreamFigures",
+    "counted",
     "describe_timing",
     "describe_to",
     "log_request",
     "open_log",
+    "sum_expositions",
     "summarize_timing",
     "timing_of",
 ]

@@ -7,7 +7,7 @@ rest begin with ``trioproxy_``. Every label has a bounded set of values.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, generate_latest
 from prometheus_client import Histogram as PrometheusHistogram
@@ -50,11 +50,13 @@ ENDED_CALL = (*CALL, "error_type")
 
 
 class Metrics(Listener):
-    """What is counted. ``delivery_delay`` and ``loop_lag`` are for whoever measures them."""
+    """What is counted. ``delivery_delay`` and ``loop_lag`` are for whoever measures them.
+    ``gather`` is how those of all processes that serve together are had, where there are more."""
 
     def __init__(self) -> None:
         self.delivery_delay = Histogram()
         self.loop_lag = LoopLag()
+        self.gather: Callable[[], Awaitable[bytes]] | None = None
         self._registry = CollectorRegistry()
         self._models: set[str] = set()
         self._first_token = self._histogram(

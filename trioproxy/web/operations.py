@@ -48,8 +48,10 @@ class Operations:
         return json_response({"status": "ready"})
 
     async def metrics(self) -> Response:  # noqa: ASYNC124 - or Quart takes a thread
-        """All metrics, in Prometheus's text format."""
-        return Response(self._holdings.metrics.expose(), content_type=CONTENT_TYPE)
+        """All metrics, in Prometheus's text format; of all workers, whichever is asked."""
+        metrics = self._holdings.metrics
+        exposed = metrics.expose() if metrics.gather is None else await metrics.gather()
+        return Response(exposed, content_type=CONTENT_TYPE)
 
     async def census(self) -> Response:
         """What is alive in this process, this request and its connection included."""
