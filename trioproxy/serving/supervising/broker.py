@@ -77,7 +77,8 @@ class _Broker:
                     task_status.started()
                     await self._see_end(server)
                     break
-            self._port = _free_port()  # nobody has been told of the other yet
+            # Another may have the port, and has been told the password then.
+            self._port, self._password = _free_port(), secrets.token_urlsafe(32)
         else:
             raise NoBroker("the broker of the workers does not start")
         while True:
@@ -110,16 +111,31 @@ class _Broker:
             yield server
 
     async def _answers(self, server: Leashed) -> bool:
-        """Whether it takes the password, in :data:`START_SECONDS`."""
+        """Whether it takes the password, in :data:`START_SECONDS`, before it has ended."""
+        answers = False
         with trio.move_on_after(START_SECONDS):
-            while not server.has_ended:
-                try:
-                    async with await trio.open_tcp_stream("127.0.0.1", self._port) as stream:
-                        await stream.send_all(f"AUTH {self._password}\r\n".encode())
-                        return await stream.receive_some() == b"+OK\r\n"
-                except (OSError, trio.BrokenResourceError):
-                    await trio.sleep(POLL_SECONDS)
-        return False
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_cancel_at_end, server, nursery.cancel_scope)
+                await self._log_in()
+                answers = True
+                nursery.cancel_scope.cancel(reason="it answers")
+        return answers
+
+    async def _log_in(self) -> None:
+        while True:
+            try:
+                async with await trio.open_tcp_stream("127.0.0.1", self._port) as stream:
+                    await stream.send_all(f"AUTH {self._password}\r\n".encode())
+                    if await stream.receive_some() == b"+OK\r\n":
+                        return
+            except (OSError, trio.BrokenResourceError):
+                pass  # it does not listen yet
+            await trio.sleep(POLL_SECONDS)
+
+
+async def _cancel_at_end(server: Leashed, scope: trio.CancelScope) -> None:
+    await server.wait()
+    scope.cancel(reason="it has ended")
 
 
 def _free_port() -> int:

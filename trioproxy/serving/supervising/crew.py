@@ -93,10 +93,12 @@ class Crew:
                     return False
                 before, seat.worker = seat.worker, worker
             before.signal(signal.SIGTERM)
-            with trio.move_on_after(patience()):
+            with trio.move_on_after(patience()) as waiting:
                 await before.wait_ended()
-            before.signal(signal.SIGKILL)
-            await before.wait_ended()
+            if waiting.cancelled_caught:
+                logger.error("worker %d does not end: it is killed", before.pid)
+                before.signal(signal.SIGKILL)
+                await before.wait_ended()
         return True
 
     def signal(self, number: signal.Signals) -> None:

@@ -15,7 +15,7 @@ import trio
 FIRST = 3
 """The first descriptor of those that a process is given, as sd_listen_fds(3) has it."""
 
-_LEASH = """
+LEASH = """
 import ctypes, os, signal, sys
 parent, given, *command = sys.argv[1:]
 ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG of prctl(2); execve(2) keeps it
@@ -23,7 +23,7 @@ if os.getppid() != int(parent):  # it had died before
     sys.exit(1)
 given = [int(each) for each in given.split(",") if each]
 aside = [os.dup(each) for each in given]
-high = max(aside, default=0) + len(given) + 3
+high = max([3, *given, *aside]) + len(given) + 1
 aside = [os.dup2(each, high + index) for index, each in enumerate(aside)]
 os.closerange(3, high)
 for index, each in enumerate(aside):
@@ -51,10 +51,6 @@ class Leashed:
         assert self._process.stdin is not None
         return self._process.stdin
 
-    @property
-    def has_ended(self) -> bool:
-        return self._process.poll() is not None
-
     async def wait(self) -> int:
         """Its exit code, when it has ended; if a signal has ended it, less than 0. One task at a
         time. If cancelled, it runs on."""
@@ -81,7 +77,7 @@ def leashed(
     It is in a process group of its own: Ctrl-C at a terminal is for this process to hear. To be
     called from the main thread: the kernel ends it with the *thread* that has started it.
     """
-    leash = [sys.executable, "-I", "-S", "-c", _LEASH]
+    leash = [sys.executable, "-I", "-S", "-c", LEASH]
     given = ",".join(map(str, fds))
     process = subprocess.Popen(
         [*leash, str(os.getpid()), given, *command],
