@@ -50,11 +50,12 @@ class Clients:
     ends: dict[str, list[End]] = field(default_factory=lambda: defaultdict(list))
     wrong: list[str] = field(default_factory=list[str])
     streaming: int = 0
+    patience: float = PATIENCE
 
     async def stream(self, kind: str, headers: dict[str, str]) -> None:
         """One stream, to its end."""
         try:
-            with trio.fail_after(PATIENCE):
+            with trio.fail_after(self.patience):
                 words = await self._stream(headers)
         except (OSError, trio.TooSlowError, trio.BrokenResourceError, AssertionError) as error:
             self.wrong.append(f"{kind}: {error!r}")
@@ -65,10 +66,10 @@ class Clients:
         last = [b"", b""]
         async with open_client(self.url) as client:
             await post(client, COMPLETION, headers=headers)
-            head = await client.response_head(within=PATIENCE)
+            head = await client.response_head(within=self.patience)
             assert head.status == 200, f"{head.status}: {await client.body()!r}"
             self.streaming += 1
-            while (event := await client.next_event(within=PATIENCE)) is not None:
+            while (event := await client.next_event(within=self.patience)) is not None:
                 last = [last[1], event.data]
             assert client.ended_properly, "it was cut"
         assert last[1] == DONE
