@@ -106,9 +106,9 @@ async def kill(process: trio.Process) -> None:
     process.kill()
 
 
-async def run_to_its_end(*arguments: str) -> tuple[int, str]:
+async def run_to_its_end(*arguments: str, within: float = 10) -> tuple[int, str]:
     """The exit code of the command in a process of its own, and what it prints, errors included."""
-    with trio.fail_after(10):
+    with trio.fail_after(within):
         ended = await trio.run_process(
             [*COMMAND, *arguments],
             capture_stdout=True,
@@ -360,9 +360,9 @@ def test_one_worker_needs_no_supervisor(served: list[Any]):
 
 
 async def test_workers_that_cannot_listen_say_where(taken_port: int):
-    code, said = await run_to_its_end(
-        "serve", "--workers", "2", "--bind", f"127.0.0.1:{taken_port}"
-    )
+    bind = f"127.0.0.1:{taken_port}"
+
+    code, said = await run_to_its_end("serve", "--workers", "2", "--bind", bind, within=60)
 
     assert (1, f"Error: cannot listen on 127.0.0.1:{taken_port}: Address already in use\n") == (
         code,
@@ -377,6 +377,7 @@ async def test_workers_that_cannot_start_say_why(tmp_path: Path):
     code, said = await run_to_its_end(
         *("serve", "--workers", "2", "--bind", "127.0.0.1:0"),
         *("--certfile", str(wrong), "--keyfile", str(wrong)),
+        within=60,
     )
 
     assert code == 1

@@ -142,7 +142,9 @@ class Crew:
             logger.error("no worker can be started: %s", error)
             return None
 
-    async def _employ(self, task_status: trio.TaskStatus[Employee]) -> None:
+    async def _employ(  # noqa: ASYNC114 - what it opens is its own
+        self, task_status: trio.TaskStatus[Employee]
+    ) -> None:
         """Own a worker, from its start to its end."""
         async with self._hire() as worker:
             self.workers.add(worker)
