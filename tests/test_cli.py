@@ -355,8 +355,14 @@ def test_workers_without_what_they_share_say_what_to_install(
 
 
 def test_one_worker_needs_no_supervisor(served: list[Any]):
+    check = (
+        "import sys; import trioproxy.serving;"
+        "sys.exit(any(name.startswith('trioproxy.serving.supervising') for name in sys.modules))"
+    )
+
     assert invoke("serve", "--workers", "1").exit_code == 0
     assert len(served) == 1
+    assert subprocess.run([sys.executable, "-c", check], capture_output=True).returncode == 0
 
 
 async def test_workers_that_cannot_listen_say_where(taken_port: int):

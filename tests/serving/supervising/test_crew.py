@@ -158,6 +158,20 @@ async def test_one_that_does_not_go_in_time_is_killed(autojump_clock: MockClock)
         assert {worker.pid for worker in crew.workers} == {2}
 
 
+async def test_one_that_starts_is_told_to_load_its_settings_when_it_is_ready(
+    autojump_clock: MockClock,
+) -> None:
+    staff = Staff(start=5.0)
+    async with crew_of(staff) as crew:
+        staff.actors[0].die()
+        await trio.sleep(1)
+        crew.reload()
+        await wait_all_tasks_blocked()
+        assert [actor.signals for actor in staff.actors[1:]] == [[signal.SIGHUP], []]
+        await trio.sleep(5)
+        assert [actor.signals for actor in staff.actors[1:]] == [[signal.SIGHUP]] * 2
+
+
 async def test_at_the_end_nobody_is_hired_any_more(autojump_clock: MockClock) -> None:
     staff = Staff(drain=3.0)
     async with crew_of(staff) as crew:

@@ -101,16 +101,18 @@ class Crew:
                 await before.wait_ended()
         return True
 
-    def signal(self, number: signal.Signals) -> None:
-        """Send all of them a signal."""
+    def reload(self) -> None:
+        """Have all of them load their settings anew; those that start, when they are ready: before,
+        a hangup would end them."""
         for worker in self.workers:
-            worker.signal(number)
+            self._nursery.start_soon(self._reload, worker)
 
     def end(self) -> None:
         """Have all of them go, and nobody hired any more. Once more, and they do not wait for
         their clients."""
         self._is_ending = True
-        self.signal(signal.SIGTERM)
+        for worker in self.workers:
+            worker.signal(signal.SIGTERM)
 
     async def wait_ended(self) -> None:
         """Wait until none is left."""
@@ -133,6 +135,10 @@ class Crew:
             async with seat.changing:
                 if seat.worker is worker and not self._is_ending:
                     seat.worker = await self._start_one() or worker
+
+    async def _reload(self, worker: Employee) -> None:
+        if await worker.wait_ready():
+            worker.signal(signal.SIGHUP)
 
     async def _start_one(self) -> Employee | None:
         """Another worker; None, and the log says why, where the system has no room for it."""

@@ -7,6 +7,8 @@ import trio
 from trioproxy.serving.supervising.crew import Crew, Employee
 from trioproxy.telemetry import counted, sum_expositions
 
+MOST_BYTES = 4 * 1024 * 1024
+
 _OWN = """\
 # HELP trioproxy_workers Processes that serve.
 # TYPE trioproxy_workers gauge
@@ -25,8 +27,13 @@ class Figures:
 
     def remember(self, worker: Employee) -> None:
         """It has ended: what it had counted counts on. Without this a restart would look as if
-        all had begun anew, and Prometheus would count the rest twice."""
-        self._past = sum_expositions([self._past, counted(worker.figures)])
+        all had begun anew, and Prometheus would count the rest twice. It looks so all the same
+        when too much has come together: labels are bounded for each worker, not for all that there
+        ever were."""
+        past = counted(worker.figures)
+        if len(self._past) > MOST_BYTES:
+            self._past = b""
+        self._past = sum_expositions([self._past, past])
 
     async def gather(self, crew: Crew) -> bytes:
         """What all have counted, and how it is with them now. One that does not answer in

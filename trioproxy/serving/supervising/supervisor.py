@@ -12,12 +12,13 @@ from functools import partial
 import trio
 from hypercorn.config import Config
 
-from trioproxy.config import ConfigError, Settings, variable_of
+from trioproxy.config import Settings, variable_of
 from trioproxy.serving.inherited import listen_on_inherited, take_inherited
 from trioproxy.serving.listener import KernelListener
 from trioproxy.serving.listening import listen
-from trioproxy.serving.notifying import Notifier, open_notifier
+from trioproxy.serving.notifying import open_notifier
 from trioproxy.serving.proxy import BACKLOG, FAREWELL_SECONDS
+from trioproxy.serving.reloading import reload_on
 from trioproxy.serving.server import TCP_HANDSHAKE_SECONDS
 from trioproxy.serving.supervising.broker import open_broker
 from trioproxy.serving.supervising.crew import Crew, open_crew
@@ -55,7 +56,7 @@ async def supervise(
         _listening(settings) as listeners,
     ):
         async with _open_crew(settings, command, listeners, notifier.watchdog) as crew:
-            supervisor = _Supervisor(settings, listeners, crew, notifier)
+            supervisor = _Supervisor(settings, listeners, crew)
             async with trio.open_nursery() as starting:
                 starting.start_soon(_cancel_on_next, signals, starting.cancel_scope)
                 await crew.start(settings.workers)
@@ -64,7 +65,7 @@ async def supervise(
                 return
             async with trio.open_nursery() as errands:
                 errands.start_soon(notifier.feed_watchdog)
-                errands.start_soon(supervisor.reload_on, hangups, reload)
+                errands.start_soon(reload_on, hangups, reload, supervisor.configure, notifier)
                 errands.start_soon(supervisor.relieve_on, requests)
                 scheme = "https" if settings.certfile else "http"
                 on_listening([f"{scheme}://{listener.address}" for listener in listeners])
@@ -83,27 +84,17 @@ class _Supervisor:
         settings: Settings,
         listeners: Sequence[KernelListener],
         crew: Crew,
-        notifier: Notifier,
     ) -> None:
         self._settings = settings
         self._listeners = listeners
         self._crew = crew
-        self._notifier = notifier
 
-    async def reload_on(
-        self, hangups: AsyncIterator[object], reload: Callable[[], Settings]
-    ) -> None:
-        """Have the settings loaded anew by all, if they are right: else nothing changes, and the
-        log says once what is wrong."""
-        async for _ in hangups:
-            self._notifier.reloading()
-            try:
-                self._settings = await trio.to_thread.run_sync(reload, abandon_on_cancel=True)
-            except ConfigError as error:
-                logger.error("the settings stay as they were: %s", error)
-            else:
-                self._crew.signal(signal.SIGHUP)
-            self._notifier.ready()
+    def configure(self, settings: Settings) -> list[str]:
+        """Have all workers load the settings that were loaded here, and are right. Which of them
+        hold after a restart only, the workers tell."""
+        self._settings = settings
+        self._crew.reload()
+        return []
 
     async def relieve_on(self, requests: AsyncIterator[object]) -> None:
         """Have the workers replaced, one by one."""
