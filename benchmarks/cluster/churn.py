@@ -15,6 +15,7 @@ from benchmarks.cluster.keys import Keys
 from benchmarks.cluster.reader import Reader
 from benchmarks.cluster.rig import NodeServer, Rig, fetch
 from benchmarks.cluster.trouble import Trouble, Troublemaker, Troubles
+from benchmarks.processes import Process
 from benchmarks.soak.questions import Question
 
 RETENTION = 10.0
@@ -76,7 +77,7 @@ class Churn:
         self._calls: dict[tuple[str, float], Call] = {}
         self._recent: deque[Question] = deque(maxlen=RECENT_QUESTIONS)
         self._asked = 0
-        self._baselines: dict[NodeServer, dict[str, int]] = {}
+        self._baselines: dict[Process, dict[str, int]] = {}
 
     async def run(self, show: Callable[[Findings], None]) -> None:
         """Run it to the end; ``show`` is told every now and then what was seen so far."""
@@ -117,8 +118,8 @@ class Churn:
     async def _visit_again_and_again(self, random: Random) -> None:
         while True:
             await trio.sleep(random.expovariate(1 / PAUSE_SECONDS))
-            alive = self._rig.alive
-            reader = Reader(self._pick_question(random), random.choice(alive))
+            known = [node for node in self._rig.nodes if node.process in self._baselines]
+            reader = Reader(self._pick_question(random), random.choice(known))
             if random.random() < IMPATIENT:
                 patience = random.expovariate(1 / IMPATIENT_SECONDS)
                 reader.scope.deadline = trio.current_time() + patience
@@ -142,7 +143,10 @@ class Churn:
             Visit(prompt, reader.begun_at, reader.ended_at or now, reader.ending or "left")
         )
         if reader.violation is not None:
-            self.findings.violations.append(f"{prompt}: {reader.violation}")
+            at = reader.begun_at - self.findings.start
+            self.findings.violations.append(
+                f"{prompt}, asked at {at:.1f} s: {reader.generation_id} {reader.violation}"
+            )
 
     # -- looking -----------------------------------------------------------------------------------
 
@@ -159,7 +163,8 @@ class Churn:
         await trio.to_thread.run_sync(fetch, self._rig.engine, "/calls", "DELETE")
 
     async def _note_baseline(self, node: NodeServer) -> None:
-        """What a node holds that is connected and has had no client."""
+        """What a node holds that is connected. Until it is known, nobody asks that node."""
+        assert node.process is not None
         before: dict[str, int] = {}
         with trio.move_on_after(AT_REST_SECONDS):
             while True:
@@ -169,7 +174,7 @@ class Churn:
                     break
                 before = census
                 await trio.sleep(0.1)
-        self._baselines[node] = before
+        self._baselines[node.process] = before
 
     # -- at the end --------------------------------------------------------------------------------
 
@@ -184,7 +189,8 @@ class Churn:
 
     async def _above_baseline(self, node: NodeServer) -> dict[str, int]:
         now = await trio.to_thread.run_sync(node.census)
-        baseline = self._baselines[node]
+        assert node.process is not None
+        baseline = self._baselines[node.process]
         above = {name: now[name] - baseline[name] for name in COUNTS}
         return {name: more for name, more in above.items() if more > 0}
 

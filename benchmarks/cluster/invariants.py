@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from benchmarks.cluster.calls import Call
-from benchmarks.cluster.reader import CUT, LEFT
+from benchmarks.cluster.reader import CUT, LEFT, REFUSED
 from benchmarks.cluster.trouble import Troubles
 from benchmarks.soak.questions import COMPLETED
 
@@ -19,6 +19,7 @@ BUSY_SECONDS = 0.5
 """How far a promise about time is not held against a busy machine."""
 
 ALWAYS_RIGHT = {COMPLETED, LEFT, CUT}
+RIGHT_IN_TROUBLE = {"owner_lost", "broker_lost", REFUSED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +33,14 @@ class Visit:
 
 
 def wrong_endings(visits: Iterable[Visit], troubles: Troubles) -> Iterator[str]:
-    """Who was told of a failure while there was no trouble."""
+    """Who was told of a failure while there was no trouble, or of one that trouble does not
+    make."""
     for visit in visits:
-        if visit.ending not in ALWAYS_RIGHT and not troubles.touch(visit.begun_at, visit.ended_at):
+        if visit.ending in ALWAYS_RIGHT:
+            continue
+        if visit.ending not in RIGHT_IN_TROUBLE:
+            yield f"{visit.prompt}: ended as {visit.ending!r}"
+        elif not troubles.touch(visit.begun_at, visit.ended_at):
             yield f"{visit.prompt}: ended as {visit.ending!r} without trouble"
 
 

@@ -65,7 +65,7 @@ class Reader:
             await exchange.send("POST", question.path, headers, question.body(stream=True))
             status = await exchange.read_head()
             if status != 200:
-                await self._note_refusal(status, await exchange.read_all())
+                self._note_refusal(status, await exchange.read_all())
                 return
             self.generation_id = exchange.header("x-generation-id")
             reading = Reading(question, self.generation_id, cursor=0)
@@ -76,11 +76,10 @@ class Reader:
             reading.close()
             self.ending = reading.ending
 
-    async def _note_refusal(self, status: int, body: bytes) -> None:
-        await trio.lowlevel.checkpoint()
+    def _note_refusal(self, status: int, body: bytes) -> None:
         code = json.loads(body)["error"]["code"]
         self.ending = REFUSED
-        if status != 503 and code != "owner_lost":
+        if status != 503:
             self.violation = f"status {status}, {code}"
 
     async def wait_events(self, number: int, within: float = 20.0) -> None:

@@ -116,10 +116,6 @@ class Rig:
         self.broker = broker
         self.nodes = nodes
 
-    @property
-    def alive(self) -> list[NodeServer]:
-        return [node for node in self.nodes if node.is_alive]
-
     def mend(self) -> None:
         """Have everything run and connected, whatever was done to it. Blocks."""
         if not self.broker.is_alive:
