@@ -54,6 +54,7 @@ def steps() -> st.SearchStrategy[Step]:
         "elect": refs.map(lambda ref: lambda at: at.elect(ref, b"about")),
         "reap": refs.map(lambda ref: lambda at: at.reap(ref)),
         "join": refs.map(lambda ref: lambda at: at.join(ref)),
+        "revive": refs.map(lambda ref: lambda at: at.join(ref, revive=True)),
         "keep": refs.map(lambda ref: lambda at: at.keep_interest(ref)),
         "leave": refs.map(lambda ref: lambda at: at.leave(ref)),
         "renew": leases.map(lambda lease: lambda at: at.renew(lease)),

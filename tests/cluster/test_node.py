@@ -155,6 +155,27 @@ async def test_who_comes_while_it_is_closed_elsewhere_starts_another(
         assert not one.calls[0].is_open
 
 
+async def test_what_is_given_back_while_others_come_is_begun_by_them(
+    autojump_clock: MockClock,
+) -> None:
+    broker = FakeBroker()
+    broker.delay = 0.1
+    async with open_members(broker, 2) as (one, two), trio.open_nursery() as nursery:
+        nursery.start_soon(give_back, one)
+        await trio.sleep(0.05)
+        async with two.reading() as reader:  # it was told that it runs at the other node
+            two.calls[0].complete(b"text")
+            reading = await read_to_end(reader)
+
+    assert (reading.data, reading.end) == ([b"text", b"[DONE]"], COMPLETED)
+
+
+async def give_back(member: Member) -> None:
+    """Be elected, and begin nothing."""
+    async with member.node.turn(REQUEST), member.node.place(REQUEST, b"about"):
+        await trio.lowlevel.checkpoint()
+
+
 async def test_a_stop_at_any_node_is_told_to_all(autojump_clock: MockClock) -> None:
     async with open_members(FakeBroker()) as members:
         one, two, three = members

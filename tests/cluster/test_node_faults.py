@@ -96,6 +96,26 @@ async def test_an_owner_that_was_taken_for_dead_keeps_its_readers_and_publishes_
         assert len(log) == 1
 
 
+async def test_what_has_ended_while_a_node_was_cut_off_is_read_to_its_end(
+    autojump_clock: MockClock,
+) -> None:
+    broker = FakeBroker()
+    async with open_members(broker, 2) as (one, two), one.reading(), two.reading() as second:
+        (call,) = one.calls
+        call.arrive(b"text")
+        await trio.sleep(1)
+        broker.cut("node1")
+        await trio.sleep(2 * TERMS.lease)  # nobody is interested, to all that the owner knows
+        call.complete(b"more")
+        await trio.sleep(1)
+        broker.mend("node1")
+
+        with trio.fail_after(JUDGED):
+            reading = await read_to_end(second)
+
+    assert (reading.data, reading.end) == ([b"text", b"more", b"[DONE]"], COMPLETED)
+
+
 @pytest.mark.parametrize("seconds", [0.5, 2.0, 5.0, 5.9])
 async def test_a_broker_that_stops_delays_readers_elsewhere_and_nobody_else(
     autojump_clock: MockClock, seconds: float

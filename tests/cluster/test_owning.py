@@ -230,7 +230,7 @@ async def test_the_next_generation_of_a_request_is_not_freed_by_the_end_of_the_o
     assert await one.retire(lease)
     await own(two, OTHER)
 
-    await one.join(REF)
+    await one.join(REF, revive=True)
     await one.finish(lease, cancelled("abandoned"), last=0)
 
     found = await one.elect(Ref(REF.request, "gen_3"), b"about")

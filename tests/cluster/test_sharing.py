@@ -177,8 +177,10 @@ async def test_what_was_retired_wakes_its_owner_for_who_asks_and_holds_no_reques
     await publish(one, lease, batch(1, 3), after=0)
     assert await one.retire(lease)
     assert (await two.look(REF)) == Known("one", "retired", b"about")
+    with pytest.raises(NotRunning, match="retired"):
+        await two.join(REF)
 
-    assert (await two.join(REF)).last == 0
+    assert (await two.join(REF, revive=True)).last == 0
     assert await words(one) == ["wake"]
     assert not await one.retire(lease)
     assert await one.renew(lease) == 1
@@ -194,13 +196,13 @@ async def test_what_was_retired_and_left_again_is_published_from_its_start(share
     one, two = await shared.port("one"), await shared.port("two")
     lease = await own(one)
     assert await one.retire(lease)
-    await two.join(REF)
+    await two.join(REF, revive=True)
     await one.open(lease, b"head")
     await publish(one, lease, batch(1, 3), after=0)
     await two.leave(REF)
     assert await one.retire(lease)
 
-    assert (await two.join(REF)).head is None
+    assert (await two.join(REF, revive=True)).head is None
     await one.open(lease, b"head")
     await publish(one, lease, batch(1, 2), after=0)
 

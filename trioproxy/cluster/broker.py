@@ -168,9 +168,9 @@ class Broker(Protocol):
 
     # -- of a node that reads ----------------------------------------------------------------------
 
-    async def join(self, ref: Ref) -> Joined:
-        """Be interested, for a lease. The first to be so wakes the owner; also that of one that
-        was retired, which then has a lease's time to publish it.
+    async def join(self, ref: Ref, *, revive: bool = False) -> Joined:
+        """Be interested, for a lease. The first to be so wakes the owner; to ``revive`` it, also
+        that of one that was retired, which then has a lease's time to publish it.
 
         Raises :class:`NotRunning`: to be elected anew; one that has ended is read from its log.
         """

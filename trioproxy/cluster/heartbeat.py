@@ -63,9 +63,11 @@ class AtLane:
             return
         now = trio.current_time
         try:
-            followed.lease_ends = now() + await self.broker.keep_interest(followed.ref)
-        except InterestLost:
-            followed.lease_ends = now() + (await self.broker.join(followed.ref)).lease_left
+            try:
+                followed.lease_ends = now() + await self.broker.keep_interest(followed.ref)
+            except (InterestLost, NotRunning):  # the owner may have put it by, unread
+                joined = await self.broker.join(followed.ref, revive=True)
+                followed.lease_ends = now() + joined.lease_left
         except NotRunning as error:  # what has ended tells so in its log
             if error.state == "unknown" and now() > followed.lease_ends and self.may_judge:
                 followed.add([Ending(followed.cursor.seq, OWNER_LOST)])

@@ -164,7 +164,7 @@ class Node:
 
         Raises :class:`BrokerError`; :class:`NotRunning` where it is not known.
         """
-        with self._starting(await self._follow(ref)) as followed:
+        with self._starting(await self._follow(ref, revive=True)) as followed:
             yield followed
 
     async def look(self, ref: Ref) -> Known:
@@ -226,16 +226,16 @@ class Node:
                 await trio.sleep(SOON)  # it ends here or there, and the request is free
             else:
                 with suppress(NotRunning):
-                    return await self._follow(found.ref)
+                    return await self._follow(found.ref)  # or it has ended, and one is elected
 
-    async def _follow(self, ref: Ref) -> Followed:
-        """Be interested, and read the log."""
+    async def _follow(self, ref: Ref, *, revive: bool = False) -> Followed:
+        """Be interested, and read the log; to ``revive`` it, also of what its owner has put by."""
         lane = self._lane(ref.request)
         known = lane.follower.followed.get(ref)
         if known is not None:
             return known
         try:
-            joined = await lane.broker.join(ref)
+            joined = await lane.broker.join(ref, revive=revive)
         except NotRunning as error:
             if error.state not in ("ended", "lost"):
                 raise

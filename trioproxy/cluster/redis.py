@@ -133,8 +133,9 @@ class RedisBroker:
 
     # -- of a node that reads ----------------------------------------------------------------------
 
-    async def join(self, ref: Ref) -> Joined:
-        _, node, fence, left, last, head, about = await self._run_for(ref, "join")
+    async def join(self, ref: Ref, *, revive: bool = False) -> Joined:
+        reply = await self._run_for(ref, "join", int(revive))
+        _, node, fence, left, last, head, about = reply
         return Joined(node.decode(), int(fence), left / 1000, int(last), head, about)
 
     async def keep_interest(self, ref: Ref) -> float:

@@ -212,8 +212,8 @@ class FakePort:
     async def reap(self, ref: Ref) -> bool:
         return await self._do(self._memory.reap, ref, self.terms)
 
-    async def join(self, ref: Ref) -> Joined:
-        return await self._do(self._memory.join, ref, self.node, self.terms)
+    async def join(self, ref: Ref, *, revive: bool = False) -> Joined:
+        return await self._do(self._memory.join, ref, self.node, self.terms, revive)
 
     async def keep_interest(self, ref: Ref) -> float:
         return await self._do(self._memory.keep_interest, ref, self.node, self.terms, grows=False)

@@ -124,8 +124,9 @@ class Memory:
 
     # -- of a node that reads ----------------------------------------------------------------------
 
-    def join(self, ref: Ref, node: str, terms: Terms) -> Joined:
-        meta = self._meta(ref, None, "running", "retired")
+    def join(self, ref: Ref, node: str, terms: Terms, revive: bool) -> Joined:
+        allowed: list[State] = ["running", "retired"] if revive else ["running"]
+        meta = self._meta(ref, None, *allowed)
         if meta.state == "retired":
             meta.state, meta.lease = "running", self.now + terms.lease
             self._keep(keys_of(ref).meta, terms.ttl)

@@ -1,7 +1,8 @@
 #!lua
--- The node is interested, if the generation runs, or can be read again; the first one wakes the
+-- The node is interested, if the generation runs, or is to be read again; the first one wakes the
 -- owner, which has a lease's time to answer for what it had put by.
-local no = refusal(false, 'running', 'retired')
+local revive = ARGV[7] == '1'
+local no = refusal(false, 'running', revive and 'retired')
 if no then return no end
 local at = now()
 if redis.call('HGET', meta, 'state') == 'retired' then
