@@ -24,6 +24,16 @@ SPARE_SECONDS = 30.0
 """How much longer than its length an answer may take."""
 
 
+class Elsewhere(msgspec.Struct, frozen=True, kw_only=True):
+    """As many readers of each asking at another server, who come before the others or behind them,
+    stay as long, and are not among those of whom it is told what they saw."""
+
+    host: str
+    port: int
+    each: int
+    come_first: bool
+
+
 class Audience(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Who is to read what.
 
@@ -48,6 +58,7 @@ class Audience(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     transport: str = "http"
     authority: str | None = None
     """Whose certificates are trusted: a file (PEM)."""
+    elsewhere: Elsewhere | None = None
 
     @property
     def limit_seconds(self) -> float:
@@ -76,19 +87,27 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 
 def attend(audience: Audience, harness: Conversation) -> None:
     """Read, and tell what was seen."""
-    make = reader_maker(audience.transport, audience.authority)
     deadline = time.monotonic() + audience.limit_seconds
-    readers = [
-        make(audience.askings[index % len(audience.askings)], audience.tokens + EXTRA_CHUNKS)
-        for index in range(audience.readers)
-    ]
+    here = _make_readers(audience, audience.readers)
+    groups = [(here, audience.host, audience.port)]
+    there: list[CountingReader] = []
+    if (elsewhere := audience.elsewhere) is not None:
+        there = _make_readers(audience, elsewhere.each * len(audience.askings))
+        group = there, elsewhere.host, elsewhere.port
+        groups.insert(0 if elsewhere.come_first else 1, group)
+    readers = here + there
     with Loop() as loop:
-        for start in range(0, len(readers), MAX_CONNECTING):
-            wave = readers[start : start + MAX_CONNECTING]
-            for reader in wave:
-                loop.connect(reader, audience.host, audience.port)
-            loop.run_until_all(wave, lambda reader: reader.has_asked or reader.is_done, deadline)
-        loop.run_until_all(readers, lambda reader: bool(reader.events) or reader.is_done, deadline)
+        for group, host, port in groups:
+            for start in range(0, len(group), MAX_CONNECTING):
+                wave = group[start : start + MAX_CONNECTING]
+                for reader in wave:
+                    loop.connect(reader, host, port)
+                loop.run_until_all(
+                    wave, lambda reader: reader.has_asked or reader.is_done, deadline
+                )
+            loop.run_until_all(
+                group, lambda reader: bool(reader.events) or reader.is_done, deadline
+            )
         harness.say(Ready(sum(bool(reader.events) for reader in readers)))
         if audience.stays:
             loop.run_until_all(readers, lambda reader: reader.is_done, deadline)
@@ -96,19 +115,33 @@ def attend(audience: Audience, harness: Conversation) -> None:
             loop.wake_for(harness)
             loop.run(harness.has_spoken, deadline)
         window = harness.hear(Window, seconds=audience.limit_seconds)
-    harness.say(_evaluate(audience, readers, window))
+    harness.say(_evaluate(audience, here, there, window))
 
 
-def _evaluate(audience: Audience, readers: list[CountingReader], window: Window) -> Seen:
+def _make_readers(audience: Audience, number: int) -> list[CountingReader]:
+    make = reader_maker(audience.transport, audience.authority)
+    return [
+        make(audience.askings[index % len(audience.askings)], audience.tokens + EXTRA_CHUNKS)
+        for index in range(number)
+    ]
+
+
+def _evaluate(
+    audience: Audience,
+    readers: list[CountingReader],
+    there: list[CountingReader],
+    window: Window,
+) -> Seen:
     delivery = Delivery()
     last_late = 0.0
     step = len(audience.askings)
     groups = [readers[index::step] for index in range(step)]
     if not audience.shared:
         groups = [[reader] for reader in readers]
-    for group in groups:
+    for index, group in enumerate(groups):
         stamps = [reader.stamps for reader in group]
-        schedule = find_schedule(stamps, audience.tokens, audience.rate)
+        others = [reader.stamps for reader in there[index::step]]
+        schedule = find_schedule(stamps + others, audience.tokens, audience.rate)
         if schedule is None:
             continue
         opened, closed = window.opened / NANOSECONDS, window.closed / NANOSECONDS
@@ -117,7 +150,9 @@ def _evaluate(audience: Audience, readers: list[CountingReader], window: Window)
         last_late = max(last_late, *(own[-2] / NANOSECONDS - end for own in stamps if own))
     return Seen(
         events=delivery.events,
-        lost=sum(reader.events < (reader.enough if audience.stays else 1) for reader in readers),
+        lost=sum(
+            reader.events < (reader.enough if audience.stays else 1) for reader in readers + there
+        ),
         delays=percentiles(delivery.delays),
         leads=percentiles(delivery.leads),
         gaps=percentiles(delivery.gaps),

@@ -24,6 +24,9 @@ COLORS = {
     "replay": "#0072b2",
     "live": "#56b4e9",
     "private": "#d55e00",
+    "alone": "#000000",
+    "owner": "#0072b2",
+    "replica": "#d55e00",
 }
 """Of Okabe and Ito, told apart by the colour-blind too; a contender's is always the same."""
 
