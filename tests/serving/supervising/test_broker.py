@@ -95,7 +95,7 @@ async def test_one_that_cannot_start_is_told(
     program.write_text("#!/bin/sh\nexit 1\n")
     program.chmod(0o700)
     monkeypatch.setattr(module, "find_program", lambda: str(program))
-    with pytest.RaisesGroup(NoBroker):
+    with trio.fail_after(WITHIN), pytest.RaisesGroup(NoBroker):
         async with open_broker(1):
             pass
 

@@ -17,9 +17,10 @@ from trioproxy.serving.supervising.crew import CannotStart, Crew, Employee, open
 @asynccontextmanager
 async def crew_of(staff: Staff, number: int = 2) -> AsyncGenerator[Crew]:
     """Such a crew, all of them ready."""
-    async with open_crew(staff.hire, lambda worker: None) as crew:
-        await crew.start(number)
-        yield crew
+    with trio.fail_after(1000):
+        async with open_crew(staff.hire, lambda worker: None) as crew:
+            await crew.start(number)
+            yield crew
 
 
 def soon() -> float:

@@ -11,6 +11,8 @@ from trio.testing import memory_stream_pair, wait_all_tasks_blocked
 
 from trioproxy.serving.supervising.line import FIGURES, WORD, Line, LineClosed
 
+WITHIN = 20.0
+
 
 @asynccontextmanager
 async def two_ends() -> AsyncGenerator[tuple[Line, Line]]:
@@ -84,20 +86,19 @@ async def test_who_asks_no_more_is_not_answered_and_nothing_else_is() -> None:
 
 async def test_questions_end_when_the_other_end_is_closed() -> None:
     one, other = memory_stream_pair()
-    async with one:
-        line = Line(one)
-        async with trio.open_nursery() as nursery:
+    line = Line(one)
+
+    async def ask() -> None:
+        with pytest.raises(LineClosed):
+            await line.ask()
+
+    with trio.fail_after(WITHIN):
+        async with one, trio.open_nursery() as nursery:
             nursery.start_soon(line.run)
-
-            async def ask() -> None:
-                with pytest.raises(LineClosed):
-                    await line.ask()
-
             nursery.start_soon(ask)
             await wait_all_tasks_blocked()
             await other.aclose()
-        with pytest.raises(LineClosed):
-            await line.ask()
+        await ask()
         line.say(WORD, b"to nobody")
         await line.flush()
 
