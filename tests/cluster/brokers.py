@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ from trioproxy.cluster import (
     Addition,
     Batch,
     Broker,
+    BrokerDown,
     Cursor,
     Lease,
     Part,
@@ -30,6 +31,7 @@ from trioproxy.wire import Message
 REF = Ref("ab12", "gen_1")
 LONG = Terms(lease=30)
 SHORT = Terms(lease=0.2)
+WITHIN = 10.0
 
 LANE = 3
 """That of a cluster on which the contract is run; its keys are not where the URL leads to."""
@@ -171,6 +173,16 @@ async def publish(broker: Broker, lease: Lease, events: Batch, *, after: int) ->
     (wrong,) = await broker.publish([Addition(lease, events, after)])
     if wrong is not None:
         raise wrong
+
+
+async def again(operation: Callable[[], Awaitable[object]]) -> object:
+    """Ask until the broker answers."""
+    with trio.fail_after(WITHIN):
+        while True:
+            try:
+                return await operation()
+            except BrokerDown:
+                await trio.sleep(0.01)
 
 
 def batch(first: int, last: int, data: bytes = b"event ") -> Batch:

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextma
 import trio
 
 from tests.support.source import ScriptedSource
-from trioproxy.cluster import Lease, Ref, Terms
+from trioproxy.cluster import Broker, Lease, Ref, Terms
 from trioproxy.cluster.following import Followed
 from trioproxy.cluster.node import Node, open_node
 from trioproxy.cluster.owning import NOTICE
@@ -125,8 +125,17 @@ async def open_member(
     terms: Terms = TERMS,
 ) -> AsyncGenerator[Member]:
     """A node. ``beside`` are the brokers of the other lanes."""
+    ports = [each.port(name, terms) for each in (broker, *beside)]
+    async with open_member_at(ports, always=always) as member:
+        yield member
+
+
+@asynccontextmanager
+async def open_member_at(
+    brokers: Sequence[Broker], *, always: bool = False
+) -> AsyncGenerator[Member]:
     async with open_node(
-        [each.port(name, terms) for each in (broker, *beside)],
+        brokers,
         PlainCodec(),
         watch=lambda generation: Told(lambda: node, generation),
         always=always,

@@ -30,6 +30,14 @@ class RedisCluster:
         """The server that had the lane first."""
         return self.primaries[slot_of(lane) * len(self.primaries) // SLOTS]
 
+    def empty(self) -> None:
+        for server in self.primaries:
+            ask(server, "CONFIG SET maxmemory 0")
+            ask(server, "FLUSHALL")
+
+    def name_of(self, server: Server) -> str:
+        return ask(server, "CLUSTER MYID").split()[1]
+
     def create(self) -> None:
         """Return when all know each other, and that all slots are served."""
         number = len(self.primaries)
@@ -52,7 +60,7 @@ class RedisCluster:
         """Return when it has what the primary has."""
         self._buses[server] = bus
         self.introduce(server)
-        name = ask(primary, "CLUSTER MYID").split()[1]
+        name = self.name_of(primary)
         until(server, "CLUSTER NODES", name)
         until(server, f"CLUSTER REPLICATE {name}", "OK")
         until(server, "INFO replication", "master_link_status:up")
@@ -77,6 +85,7 @@ def run_member(family: str, bus: int) -> Generator[Server]:
         "cluster-port": str(bus),
         "cluster-node-timeout": "1000",
         "cluster-require-full-coverage": "no",
+        "repl-diskless-sync-delay": "0",
     }
     given = [word for name, value in options.items() for word in (f"--{name}", value)]
     with run_server(family, *given) as server:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
 
 import pytest
 import trio
 
-from tests.cluster.brokers import LONG, REF, SharedServer, batch, log_of, own, publish
+from tests.cluster.brokers import LONG, REF, SharedServer, again, batch, log_of, own, publish
 from tests.cluster.relay import open_relay
 from tests.cluster.servers import FAMILIES, Server, run_server
 from tests.support.stepping import AtStep
@@ -55,16 +55,6 @@ async def down(broker: RedisBroker) -> None:
             if broker.up_since is None:
                 return
             await trio.sleep(0.01)
-
-
-async def again(operation: Callable[[], Awaitable[object]]) -> object:
-    """Ask until the broker answers."""
-    with trio.fail_after(WITHIN):
-        while True:
-            try:
-                return await operation()
-            except BrokerDown:
-                await trio.sleep(0.01)
 
 
 async def test_a_broker_that_stops_counts_as_down_and_is_up_when_it_goes_on(

@@ -95,9 +95,9 @@ class Seeker:
         """A connection to be run, as :func:`find`."""
         params, share = _params(self._address, deadline, name), deadline / (ASKED + 1)
         why = ""
-        for _ in range(min(ASKED, len(self._hosts))):
-            host = self._hosts[0]
-            self._hosts.rotate(-1)
+        hosts = list(self._hosts)[:ASKED]
+        self._hosts.rotate(-1)
+        for host in hosts:
             try:
                 primary = self._note(host, await _ask(host, params, share, b"CLUSTER", b"SLOTS"))
             except BrokerDown as error:

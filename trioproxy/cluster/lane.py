@@ -7,8 +7,7 @@ pipelined, and one that waits for news.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -34,38 +33,32 @@ Connect = Callable[[str], Awaitable[BaseConnection]]
 """Makes a connection to the server that has the lane, under a name."""
 
 
-@asynccontextmanager
-async def open_lane(
-    number: int, node: str, terms: Terms, connect: Connect, deadline: float
-) -> AsyncGenerator[Lane]:
-    """Have a lane for the length of the block. ``deadline`` is how many seconds the server has to
-    answer, or counts as down."""
-    # An owner has to be back, and to restore what it runs, while others still hold elections back.
-    pause = min(LONGEST_PAUSE, terms.lease / 6)
-    commands, reader = (
-        Link(partial(connect, f"trioproxy-{node}-{use}"), deadline, pause)
-        for use in ("commands", "reader")
-    )
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(commands.run, name="commands to the broker")
-        nursery.start_soon(reader.run, name="reader of the broker")
-        lane = Lane(number, node, terms, commands, reader)
-        nursery.start_soon(lane.judge_links, name="judge of the broker's links")
-        yield lane
-        nursery.cancel_scope.cancel(reason="the broker is closed")
-
-
 class Lane:
-    """That of this ``number``, as a node has it."""
+    """That of this ``number``, as a node has it, while :meth:`hold` runs. ``deadline`` is how many
+    seconds its server has to answer, or counts as down."""
 
-    def __init__(self, number: int, node: str, terms: Terms, commands: Link, reader: Link) -> None:
+    def __init__(
+        self, number: int, node: str, terms: Terms, connect: Connect, deadline: float
+    ) -> None:
         self.number = number
         self._node = node
         self._terms = terms
-        self._commands = commands
-        self._reader = reader
+        # An owner has to be back, and to restore what it runs, while others still hold elections
+        # back.
+        pause = min(LONGEST_PAUSE, terms.lease / 6)
+        self._commands, self._reader = (
+            Link(partial(connect, f"trioproxy-{node}-{use}"), deadline, pause)
+            for use in ("commands", "reader")
+        )
         self._read: Asked | None = None  # the last one, which may still wait for who has left it
         self._is_reading = False
+
+    async def hold(self) -> None:
+        """Keep both connections. The body of a task: they end when it is cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._commands.run, name="commands to the broker")
+            nursery.start_soon(self._reader.run, name="reader of the broker")
+            nursery.start_soon(self._judge_links, name="judge of the broker's links")
 
     @property
     def up_since(self) -> float | None:
@@ -78,16 +71,6 @@ class Lane:
         """Wait until both are there. If cancelled, nothing has changed."""
         await self._commands.wait_up()
         await self._reader.wait_up()
-
-    async def judge_links(self) -> None:
-        """Give both connections up whenever a PING has no answer in time. The body of a task."""
-        while True:
-            await self._commands.wait_up()
-            try:
-                await self._commands.answer(self._commands.ask(b"PING"))
-            except BrokerError as error:
-                self._drop(error)
-            await trio.sleep(PING_EVERY)
 
     async def run(
         self, name: str, keys: Sequence[str], *arguments: Argument, of: str = ""
@@ -129,6 +112,16 @@ class Lane:
         finally:
             self._is_reading = False
         return cast(Streams, reply or {})
+
+    async def _judge_links(self) -> None:
+        """Give both connections up whenever a PING has no answer in time."""
+        while True:
+            await self._commands.wait_up()
+            try:
+                await self._commands.answer(self._commands.ask(b"PING"))
+            except BrokerError as error:
+                self._drop(error)
+            await trio.sleep(PING_EVERY)
 
     async def _free_reader(self) -> None:
         """Let a read that waits for a caller who has left it return, by an empty letter.

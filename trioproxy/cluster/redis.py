@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, cast
+
+import trio
 
 from trioproxy.cluster.address import Address, parse_address
 from trioproxy.cluster.broker import (
@@ -48,7 +50,7 @@ from trioproxy.cluster.keys import (
     mailbox_of,
     slot_of,
 )
-from trioproxy.cluster.lane import Lane, open_lane
+from trioproxy.cluster.lane import Lane
 from trioproxy.cluster.link import Argument
 from trioproxy.cluster.news import news_of
 from trioproxy.cluster.spending import WINDOW_SECONDS, Pace, Spent, of_bucket, of_window
@@ -66,11 +68,8 @@ async def open_redis_brokers(
     how many seconds each has to answer, or counts as down. Raises what :func:`parse_address` does.
     """
     address = parse_address(url)
-    async with AsyncExitStack() as stack:
-        yield [
-            await stack.enter_async_context(_open(address, lane, node, terms, deadline))
-            for lane in range(address.lanes)
-        ]
+    async with _open(address, range(address.lanes), node, terms, deadline) as brokers:
+        yield brokers
 
 
 @asynccontextmanager
@@ -78,20 +77,26 @@ async def open_redis_broker(
     url: str, node: str, terms: Terms | None = None, *, lane: int = 0, deadline: float = 2.0
 ) -> AsyncGenerator[RedisBroker]:
     """Have the broker of one lane, as :func:`open_redis_brokers`."""
-    async with _open(parse_address(url), lane, node, terms, deadline) as broker:
+    async with _open(parse_address(url), [lane], node, terms, deadline) as (broker,):
         yield broker
 
 
 @asynccontextmanager
 async def _open(
-    address: Address, number: int, node: str, terms: Terms | None, deadline: float
-) -> AsyncGenerator[RedisBroker]:
+    address: Address, numbers: Sequence[int], node: str, terms: Terms | None, deadline: float
+) -> AsyncGenerator[list[RedisBroker]]:
     terms = terms or Terms()
-    find_it = partial(find, address)
-    if address.is_cluster:
-        find_it = Seeker(address, slot_of(number)).find
-    async with open_lane(number, node, terms, partial(find_it, deadline), deadline) as lane:
-        yield RedisBroker(node, terms, lane)
+    brokers: list[RedisBroker] = []
+    async with trio.open_nursery() as nursery:
+        for number in numbers:
+            find_it = partial(find, address)
+            if address.is_cluster:
+                find_it = Seeker(address, slot_of(number)).find
+            lane = Lane(number, node, terms, partial(find_it, deadline), deadline)
+            nursery.start_soon(lane.hold, name=f"lane {number} of the broker")
+            brokers.append(RedisBroker(node, terms, lane))
+        yield brokers
+        nursery.cancel_scope.cancel(reason="the broker is closed")
 
 
 class RedisBroker:
