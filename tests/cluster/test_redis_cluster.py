@@ -145,6 +145,25 @@ async def test_a_lane_is_followed_to_the_replica_that_takes_over(changing: Redis
             ]
 
 
+async def test_who_has_the_lane_is_told_to_a_user_that_may_ask(
+    redis_cluster: RedisCluster,
+) -> None:
+    redis_cluster.empty()
+    rights = "resetkeys ~tp:* -@all +eval +evalsha +ping +hello +client|setname +client|setinfo"
+    of_scripts = "+xread +xadd +get +set +exists +hget +hset +hmget +hexists +pexpire +time"
+    for server in redis_cluster.primaries:
+        for user, more in (("guest", "+cluster|slots"), ("stranger", "")):
+            ask(server, f"ACL SETUSER {user} on >secret {rights} {of_scripts} {more}")
+    url = redis_cluster.url.replace("://", "://guest:secret@")
+    async with open_redis_broker(url, "one", lane=1) as broker:
+        with trio.fail_after(WITHIN):
+            await broker.wait_up()
+        await own(broker, Ref(REQUESTS[1], "gen"))
+
+    async with open_redis_broker(url.replace("guest", "stranger"), "one", lane=1) as broker:
+        await _until_told(broker, "no permissions to run the 'cluster|slots' command")
+
+
 async def test_a_cluster_that_is_not_said_to_be_one_is_told_as_such(
     redis_cluster: RedisCluster,
 ) -> None:
