@@ -57,13 +57,17 @@ class RedisCluster:
                 ask(other, f"CLUSTER MEET 127.0.0.1 {server.port} {self._buses[server]}")
 
     def add_replica(self, server: Server, bus: int, primary: Server) -> None:
-        """Return when it has what the primary has."""
+        """Return when it has what the primary has, and all know of it."""
         self._buses[server] = bus
         self.introduce(server)
         name = self.name_of(primary)
         until(server, "CLUSTER NODES", name)
         until(server, f"CLUSTER REPLICATE {name}", "OK")
         until(server, "INFO replication", "master_link_status:up")
+        # who does not know what its primary has takes nothing over
+        until(server, "CLUSTER SLOTS", *(f":{each.port}" for each in self.primaries))
+        for each in self.primaries:
+            until(each, "CLUSTER SLOTS", f":{server.port}")
 
 
 @contextmanager

@@ -175,10 +175,17 @@ async def test_a_cluster_that_is_not_said_to_be_one_is_told_as_such(
             await broker.ping()
 
 
-async def test_a_server_that_is_of_no_cluster_is_told_as_such() -> None:
+async def test_a_server_that_is_of_no_cluster_is_told_as_such_and_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     with run_server("valkey") as server:
-        async with open_redis_broker(f"{server.url}?cluster=4", "one") as broker:
+        url = f"redis://127.0.0.1:1,127.0.0.1:{server.port}?cluster=4"
+        async with open_redis_broker(url, "one") as broker:
             await _until_told(broker, "cluster support disabled")
+            await trio.sleep(0.5)  # in which it is asked again
+
+    told = [record for record in caplog.records if record.name.startswith("trioproxy")]
+    assert len(told) <= 2  # each connection by itself
 
 
 async def _read_until_lost(broker: RedisBroker) -> None:

@@ -19,13 +19,16 @@ from coredis.connection import (
 from coredis.exceptions import RedisError
 
 from trioproxy.cluster.address import Address
-from trioproxy.cluster.errors import BrokerDown
-from trioproxy.cluster.refusals import first_of
+from trioproxy.cluster.errors import BrokerDown, BrokerRefused
+from trioproxy.cluster.refusals import first_of, translated
 
 Host = tuple[str, int]
 
 ASKED = 3
 """How many servers of a cluster are asked each time; then another pause is made."""
+
+NONE_ANSWERS = "none answers"
+"""Whichever was asked: what is told each time alike is logged once."""
 
 
 class _Tidy(BaseConnection):
@@ -66,17 +69,20 @@ async def find(address: Address, deadline: float, name: str) -> BaseConnection:
     asked = (b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", address.sentinel)
     of_sentinels = BaseConnectionParams(ssl_context=address.ssl_context)
     share = deadline / (len(address.hosts) + 1)
-    why = ""
+    why = NONE_ANSWERS
     for host in address.hosts:
         try:
             found = await _ask(host, of_sentinels, share, *asked)
-        except BrokerDown as error:
-            why = f": {error}"
+        except BrokerDown:
+            continue
+        except BrokerRefused as error:
+            why = str(error)
             continue
         if found:
             primary = TCPLocation(found[0].decode(), int(found[1]))
             return _ToPrimary(primary, address.sentinel, True, **params)
-    raise BrokerDown(f"no Sentinel knows the primary {address.sentinel}{why}")
+        why = "it is not known there"
+    raise BrokerDown(f"no Sentinel knows the primary {address.sentinel}: {why}")
 
 
 class Seeker:
@@ -94,18 +100,21 @@ class Seeker:
     async def find(self, deadline: float, name: str) -> BaseConnection:
         """A connection to be run, as :func:`find`."""
         params, share = _params(self._address, deadline, name), deadline / (ASKED + 1)
-        why = ""
+        why = NONE_ANSWERS
         hosts = list(self._hosts)[:ASKED]
         self._hosts.rotate(-1)
         for host in hosts:
             try:
                 primary = self._note(host, await _ask(host, params, share, b"CLUSTER", b"SLOTS"))
-            except BrokerDown as error:
-                why = f": {error}"
+            except BrokerDown:
                 continue
+            except BrokerRefused as error:
+                why = str(error)
+                continue
+            why = "nobody has it"
             if primary is not None:
                 return _ToServer(TCPLocation(*primary), socket_keepalive=True, **params)
-        raise BrokerDown(f"no server of the cluster knows who has slot {self._slot}{why}")
+        raise BrokerDown(f"no server of the cluster knows who has slot {self._slot}: {why}")
 
     def _note(self, asked: Host, ranges: list[Any]) -> Host | None:
         """The primary; and who else may be asked the next time. A server that does not tell its
@@ -141,18 +150,20 @@ async def _ask(
     host: Host, params: BaseConnectionParams, patience: float, *command: bytes | str
 ) -> list[Any]:
     """What a server replies, on a connection of its own. Raises :class:`BrokerDown` where it does
-    not in so many seconds, or refuses."""
+    not in so many seconds, and :class:`BrokerRefused`."""
     server = _ToServer(TCPLocation(*host), **params)
     reply: list[Any] | None = None
     why: Exception | None = None
-    try:
-        with trio.fail_after(patience):
+    with trio.move_on_after(patience) as in_time:
+        try:
             async with trio.open_nursery() as nursery:
                 await nursery.start(server.run)
                 reply = await server.create_request(*command)  # pyright: ignore
                 nursery.cancel_scope.cancel(reason="the server was asked")
-    except* (RedisError, OSError, trio.TooSlowError) as errors:
-        why = first_of(errors)
+        except* (RedisError, OSError) as errors:
+            why = first_of(errors)
     if why is not None:
-        raise BrokerDown(f"{host[0]}:{host[1]} does not tell: {why!r}")
+        raise translated(why) from why
+    if in_time.cancelled_caught:
+        raise BrokerDown("no answer in time")
     return reply or []
