@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from tests.e2e.cluster_rig import Rig, fresh_prompt, open_readers, open_rig
-from tests.e2e.streams import COMPLETION, COMPLETIONS, REPLAY, post, read_events
+from tests.e2e.streams import COMPLETION, COMPLETIONS, REPLAY, ask, post, read_events
 from tests.support.rawhttp import open_client, post_stream
 from tests.support.websocket import HANDSHAKE, TEXT, Peer
 
@@ -39,21 +39,24 @@ async def rig(three: Rig) -> AsyncIterator[Rig]:
 async def test_ninety_readers_at_three_nodes_cost_one_call_and_read_the_same_bytes(
     rig: Rig, headers: dict[str, str]
 ) -> None:
-    question = COMPLETION | {"prompt": (prompt := fresh_prompt()), "max_tokens": 100}
+    question = COMPLETION | {"prompt": (prompt := fresh_prompt()), "max_tokens": 50}
+    thinking = headers | {"x-sim-ttft": "3"}  # until all have come
     async with AsyncExitStack() as stack:
         clients = [
             await stack.enter_async_context(
-                post_stream(rig.nodes[number % 3].url, COMPLETIONS, question, headers)
+                ask(rig.nodes[number % 3].url, question, headers=thinking)
             )
             for number in range(READERS)
         ]
+        for client in clients:
+            assert (await client.response_head()).status == 200
         bodies = [await client.body() for client in clients]
 
     assert all(client.ended_properly for client in clients)
     assert len(await rig.calls(prompt)) == 1
     assert len({client.head.headers["x-generation-id"] for client in clients}) == 1
     assert len(set(bodies)) == 1
-    assert bodies[0].count(b"\nid: ") >= 100
+    assert bodies[0].count(b"\nid: ") >= 50
     assert b"data: [DONE]\n" in bodies[0]
 
 
@@ -173,7 +176,7 @@ async def test_a_whole_answer_is_shared_too(rig: Rig) -> None:
     question = {"model": "tiny", "prompt": prompt, "max_tokens": 50}
     answers: list[bytes] = []
 
-    async def ask(url: str) -> None:
+    async def ask_whole(url: str) -> None:
         async with httpx.AsyncClient(verify=False, trust_env=False) as client:
             response = await client.post(f"{url}{COMPLETIONS}", json=question, headers=REPLAY)
             assert response.status_code == 200
@@ -181,7 +184,7 @@ async def test_a_whole_answer_is_shared_too(rig: Rig) -> None:
 
     async with trio.open_nursery() as nursery:
         for number in range(9):
-            nursery.start_soon(ask, rig.nodes[number % 3].url)
+            nursery.start_soon(ask_whole, rig.nodes[number % 3].url)
 
     assert len(answers) == 9
     assert len(set(answers)) == 1
