@@ -7,13 +7,23 @@ from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextma
 
 import trio
 
-from tests.support.source import ScriptedSource
+from tests.support.source import DONE, ScriptedSource
 from trioproxy.cluster import Broker, Lease, Ref, Terms
 from trioproxy.cluster.following import Followed
 from trioproxy.cluster.node import Node, open_node
 from trioproxy.cluster.owning import NOTICE
-from trioproxy.fanout import FanoutError, Generation, Identity, SourceFailed, Subscriber, Watch
+from trioproxy.fanout import (
+    COMPLETED,
+    FanoutError,
+    Generation,
+    Identity,
+    Outcome,
+    SourceFailed,
+    Subscriber,
+    Watch,
+)
 from trioproxy.testing.broker import FakeBroker
+from trioproxy.wire import Message
 
 REQUEST = "ab" * 16
 TERMS = Terms(lease=6.0)
@@ -86,7 +96,7 @@ class Member:
             self.calls.append(source)
             identity = Identity(public_id, notice=NOTICE)
         else:
-            source = self.node.mirror(placed, lambda message: None)
+            source = self.node.mirror(placed, _outcome)
             identity = Identity(public_id, is_replica=True)
         with self.node.hub.join(request, source, linger=linger, identity=identity) as subscriber:
             yield subscriber
@@ -161,3 +171,7 @@ async def open_members(
         ]
         await trio.sleep(TERMS.lease)
         yield members
+
+
+def _outcome(message: Message) -> Outcome | None:
+    return COMPLETED if message.data == DONE.data else None

@@ -96,6 +96,27 @@ async def test_an_owner_that_was_taken_for_dead_keeps_its_readers_and_publishes_
         assert len(log) == 1
 
 
+async def test_an_owner_that_is_gone_when_all_was_said_is_not_told(
+    autojump_clock: MockClock,
+) -> None:
+    broker = FakeBroker()
+    broker.delay = 0.1
+    async with open_members(broker, 2) as (one, two), one.reading(), two.reading() as second:
+        await trio.sleep(20)
+        one.calls[0].complete(b"text")
+        await trio.sleep(0.08)  # it is written, and its end is not told
+        broker.cut("node0")
+        reading = await read_to_end(second)
+        async with two.reading() as again:  # it cannot be known yet that it is not to be joined
+            same = await read_to_end(again)
+        await trio.sleep(JUDGED)
+        async with two.reading() as fresh:
+            assert fresh.generation.id != second.generation.id
+
+    for told in (reading, same):
+        assert (told.data, told.end) == ([b"text", b"[DONE]"], COMPLETED)
+
+
 async def test_what_has_ended_while_a_node_was_cut_off_is_read_to_its_end(
     autojump_clock: MockClock,
 ) -> None:

@@ -9,8 +9,10 @@ from trioproxy.cluster.codec import Codec
 from trioproxy.cluster.entries import Batch, Ending, Head, Part
 from trioproxy.cluster.following import BrokerLost, Followed
 from trioproxy.fanout import Arrival, Ended, Gap, SourceFailed
-from trioproxy.fanout.outcome import failed
+from trioproxy.fanout.outcome import Outcome, failed
 from trioproxy.wire import Message
+
+OnMessage = Callable[[Message], Outcome | None]
 
 
 class OwnerLost(SourceFailed):
@@ -24,21 +26,22 @@ class ClusterLost(SourceFailed):
 class Mirror:
     """A source that reads the log of a generation that another node owns.
 
-    Entering waits until the head is known. ``count`` is told each message as it comes. Leaving,
-    by whatever way, is ``on_exit``.
+    Entering waits until the head is known. ``on_message`` is told each message as it comes, and
+    tells the outcome that it decides, if it does: whoever was told it is told nothing else, though
+    the owner be lost before it has said the same. Leaving, by whatever way, is ``on_exit``.
     """
 
     def __init__(
         self,
         followed: Followed,
         codec: Codec,
-        count: Callable[[Message], None],
+        on_message: OnMessage,
         on_exit: Callable[[], None],
     ) -> None:
         self.head: object = None
         self._followed = followed
         self._codec = codec
-        self._count = count
+        self._on_message = on_message
         self._on_exit = on_exit
         self._ahead: list[Part] = []
 
@@ -92,8 +95,7 @@ class Mirror:
             raise ClusterLost("broker_lost", str(error)) from None
 
     def _arrival(self, message: Message) -> Arrival:
-        self._count(message)
-        return Arrival(*message)
+        return Arrival(message.name, message.data, self._on_message(message))
 
     def _ended(self, ending: Ending) -> Exception:
         outcome = ending.outcome

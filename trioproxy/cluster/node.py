@@ -9,18 +9,17 @@ from functools import partial
 
 import trio
 
-from trioproxy.cluster.broker import Broker, Known, Lease, Letter
+from trioproxy.cluster.broker import Broker, Known, Lease, Letter, Running
 from trioproxy.cluster.codec import Codec
 from trioproxy.cluster.errors import NotRunning
 from trioproxy.cluster.following import Followed, Follower
 from trioproxy.cluster.heartbeat import AtLane, tried
 from trioproxy.cluster.holding import Holder
 from trioproxy.cluster.keys import Account, Ref, lane_of
-from trioproxy.cluster.mirror import Mirror
+from trioproxy.cluster.mirror import Mirror, OnMessage
 from trioproxy.cluster.owning import Owner
 from trioproxy.cluster.spending import Pace, Spent
 from trioproxy.fanout import Generation, Hub, Limits, ShareOf, WatchFactory, open_hub, watch_nothing
-from trioproxy.wire import Message
 
 SOON = 0.01
 """Seconds until what is about to change is looked at again."""
@@ -171,9 +170,9 @@ class Node:
         """What there is of a generation. Raises :class:`BrokerError`, :class:`NotRunning`."""
         return await self.broker_of(ref.request).look(ref)
 
-    def mirror(self, followed: Followed, count: Callable[[Message], None]) -> Mirror:
+    def mirror(self, followed: Followed, on_message: OnMessage) -> Mirror:
         """The source of a replica, not yet entered."""
-        return Mirror(followed, self._codec, count, lambda: self._unfollow(followed))
+        return Mirror(followed, self._codec, on_message, lambda: self._unfollow(followed))
 
     def stop(self, generation: Generation) -> None:
         """Have a generation ended for everyone, wherever it runs."""
@@ -222,11 +221,18 @@ class Node:
             if found.lease_left < 0 and lane.may_judge:
                 with suppress(NotRunning):
                     await lane.broker.reap(found.ref)
-            elif found.is_closing or found.node == lane.broker.node:
-                await trio.sleep(SOON)  # it ends here or there, and the request is free
+            elif self._is_about_to_end(found):
+                await trio.sleep(SOON)  # and the request is free
             else:
                 with suppress(NotRunning):
                     return await self._follow(found.ref)  # or it has ended, and one is elected
+
+    def _is_about_to_end(self, found: Running) -> bool:
+        """Whether it ends there, or has ended here."""
+        lane = self._lane(found.ref.request)
+        is_read = found.ref in lane.follower.followed
+        has_ended = is_read and not self.hub.is_running(found.ref.public_id)
+        return found.is_closing or found.node == lane.broker.node or has_ended
 
     async def _follow(self, ref: Ref, *, revive: bool = False) -> Followed:
         """Be interested, and read the log; to ``revive`` it, also of what its owner has put by."""

@@ -193,7 +193,7 @@ class Calls:
         node runs, an answer that is kept, or the upstream's, which may be kept."""
         origin = asking.origin
         if placed.follow is not None:
-            return replace(origin, is_replica=True), placed.follow(origin.tally)
+            return replace(origin, is_replica=True), placed.follow(origin)
         same = (asking.tenant, origin.fingerprint)
         kept = self._answers.find(same) if asking.may_replay else None
         if kept is not None:

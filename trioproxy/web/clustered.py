@@ -37,7 +37,7 @@ from trioproxy.telemetry import Listener, Reader, Telemetry, Timing
 from trioproxy.web.asking import Asking
 from trioproxy.web.caller import Caller
 from trioproxy.web.places import ClusterDown, Placed
-from trioproxy.web.replicas import About, ReplicaCodec, pack_about, unpack_about
+from trioproxy.web.replicas import About, ReplicaCodec, pack_about, reader_of, unpack_about
 from trioproxy.web.shared_limits import SharedLimits
 
 logger = logging.getLogger(__name__)
@@ -169,7 +169,7 @@ class Cluster:
         key = None if about.key is None else (about.tenant, about.key)
         return self.hub.start(
             None if self.hub.find(key) is not None else key,
-            placed.follow(origin.tally),
+            placed.follow(origin),
             linger=REACHED,
             when_full="trim" if origin.streamed else "fail",
             tenant=about.tenant,
@@ -200,7 +200,7 @@ class Cluster:
 
     def _replica(self, followed: Followed) -> Placed:
         identity = Identity(followed.ref.public_id, is_replica=True)
-        return Placed(identity, lambda tally: self.node.mirror(followed, tally.count))
+        return Placed(identity, lambda origin: self.node.mirror(followed, reader_of(origin)))
 
 
 class _Teller(Listener):

@@ -9,9 +9,8 @@ from typing import Protocol
 
 from trioproxy.fanout import Generation, Identity, Source, UnknownGeneration
 from trioproxy.gateway import Allowance
-from trioproxy.web.asking import Asking
+from trioproxy.web.asking import Asking, Origin
 from trioproxy.web.caller import Caller
-from trioproxy.wire import Tally
 
 
 class ClusterDown(Exception):
@@ -35,7 +34,7 @@ class Placed:
     (None: it is made here). ``ticket`` is there if all nodes together have counted the request."""
 
     identity: Identity | None
-    follow: Callable[[Tally], Source] | None = None
+    follow: Callable[[Origin], Source] | None = None
     ticket: Ticket | None = None
 
 

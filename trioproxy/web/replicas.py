@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import astuple
 
 import msgspec
 import trio
 
-from trioproxy.fanout import SourceFailed
+from trioproxy.fanout import Outcome, SourceFailed
 from trioproxy.upstream import Head, UpstreamRefused
+from trioproxy.upstream.feed import OUTCOMES
 from trioproxy.web.asking import Asking, Origin
 from trioproxy.web.failures import FailedElsewhere, failure_of
-from trioproxy.wire import Failure, Tally, dialect_for
+from trioproxy.wire import Failure, Message, Tally, dialect_for
 
 Pairs = list[tuple[bytes, bytes]]
 
@@ -73,6 +75,18 @@ def pack_about(asking: Asking, key: bytes | None) -> bytes:
 def unpack_about(data: bytes) -> About:
     """Raises :exc:`ValueError` where it was packed by another version."""
     return _decode_about(data)
+
+
+def reader_of(origin: Origin) -> Callable[[Message], Outcome | None]:
+    """Takes note of each message of a replica, and finds what a stream's own end decides."""
+    count, verdict = origin.tally.count, origin.dialect.verdict
+
+    def read(message: Message) -> Outcome | None:
+        count(message)
+        decided = verdict(message) if origin.streamed else None
+        return OUTCOMES[decided] if decided else None
+
+    return read
 
 
 class ReplicaCodec:
