@@ -96,10 +96,8 @@ class Churn:
             async with trio.open_nursery() as readers:
                 for number in range(self._plan.readers):
                     readers.start_soon(self._visit_again_and_again, Random(f"{seed}: {number}"))
-                with trio.move_on_after(self._plan.seconds):
-                    await maker.make(self._plan.every, f"churn {seed}")
-                await trio.to_thread.run_sync(self._rig.mend)
-                self._close_troubles()
+                until = self.findings.start + self._plan.seconds
+                await maker.make(self._plan.every, until, f"churn {seed}")
                 await trio.sleep(2 * self._plan.lease)
                 readers.cancel_scope.cancel(reason="all leave")
             await self._see_at_rest()
@@ -107,11 +105,6 @@ class Churn:
         await self._judge(maker)
         if self._plan.waits_for_keys:
             await self._see_keys_gone()
-
-    def _close_troubles(self) -> None:
-        for trouble in self._troubles.all:
-            if trouble.recovered_at is None:  # the run has ended in the midst of it
-                trouble.recovered_at = trio.current_time()
 
     # -- readers -----------------------------------------------------------------------------------
 

@@ -10,10 +10,12 @@ import trio
 from coredis.connection import TCPConnection, TCPLocation
 from coredis.exceptions import RedisError
 
+from trioproxy.cluster.keys import epoch_of
+
 LOOK_SECONDS = 2.0
 """The longest that one look may take."""
 
-EPOCH = b"tp:epoch"
+EPOCH = epoch_of(0)
 
 Ask = Callable[..., Awaitable[Any]]
 
@@ -26,7 +28,7 @@ class Keys:
         self.looks = 0
         self._port = port
         self._epoch: bytes | None = None
-        self._last: dict[bytes, tuple[int, int]] = {}
+        self._fences: dict[bytes, int] = {}
 
     async def look(self) -> dict[bytes, float] | None:
         """How long each key has, in seconds; None where the broker does not answer."""
@@ -43,7 +45,7 @@ class Keys:
         epoch = await ask("GET", EPOCH)
         if epoch != self._epoch:  # its memory is new
             self._epoch = epoch
-            self._last.clear()
+            self._fences.clear()
         left: dict[bytes, float] = {}
         for name in await ask("KEYS", "tp:*"):
             milliseconds = await ask("PTTL", name)
@@ -60,10 +62,12 @@ class Keys:
         entries = await ask("XREVRANGE", name, "+", "-", "COUNT", 1)
         if not entries:
             return
-        fence, seq = map(int, entries[0][0].split(b"-"))
-        if (fence, seq) < self._last.get(name, (0, 0)):
-            self.violations.append(f"{name.decode()}: {fence}-{seq} after {self._last[name]}")
-        self._last[name] = fence, seq
+        fence = int(entries[0][0].partition(b"-")[0])
+        if fence < self._fences.get(name, 0):
+            self.violations.append(
+                f"{name.decode()}: an entry of {fence} after {self._fences[name]}"
+            )
+        self._fences[name] = fence
         held = await ask("HGET", name[:-1] + b"m", "fence")
         if held is not None and int(held) < fence:
             self.violations.append(f"{name.decode()}: an entry of {fence}, and {held} is held")

@@ -8,7 +8,7 @@ from random import Random
 
 import trio
 
-from benchmarks.cluster.reader import LEFT, Reader
+from benchmarks.cluster.reader import Reader
 from benchmarks.cluster.rig import NodeServer, Rig
 from benchmarks.soak.questions import COMPLETED, Question
 
@@ -85,16 +85,18 @@ class Troublemaker:
             "broker restarted empty": self._restart_broker,
         }
 
-    async def make(self, every: float, prompts: str) -> None:
-        """Make trouble ``every`` so many seconds, in the mean. The body of a task."""
-        while True:
-            await trio.sleep(self._random.uniform(0.5, 1.5) * every)
+    async def make(self, every: float, until: float, prompts: str) -> None:
+        """Make trouble ``every`` so many seconds, in the mean. Returns at a moment of trio's time,
+        or when what has begun before is got over."""
+        while (pause := self._random.uniform(0.5, 1.5) * every) + trio.current_time() < until:
+            await trio.sleep(pause)
             kind = self._random.choice(list(self._kinds))
             trouble = Trouble(kind, trio.current_time())
             self._troubles.all.append(trouble)
             await self._kinds[kind]()
             trouble.undone_at = trio.current_time()
             await self._recover(trouble, prompts)
+        await trio.sleep_until(until)
 
     async def _recover(self, trouble: Trouble, prompts: str) -> None:
         with trio.move_on_after(GIVEN_UP_SECONDS):
@@ -113,7 +115,9 @@ class Troublemaker:
             async with trio.open_nursery() as nursery:
                 for reader in readers:
                     nursery.start_soon(reader.run)
-        self.violations += [r.violation for r in readers if r.violation and r.ending != LEFT]
+        self.violations += [
+            f"{prompt}: {reader.violation}" for reader in readers if reader.violation is not None
+        ]
         is_shared = len({reader.generation_id for reader in readers}) == 1
         return is_shared and all(reader.ending == COMPLETED for reader in readers)
 
