@@ -30,6 +30,8 @@ from trioproxy.fanout import (
     Hub,
     Identity,
     Limits,
+    TooManyGenerations,
+    TooManySubscribers,
     UnknownGeneration,
 )
 from trioproxy.gateway import Quotas, Rates
@@ -94,13 +96,17 @@ class Cluster:
         self, asking: Asking, key_to_join: Callable[[], Hashable | None]
     ) -> AsyncGenerator[Placed]:
         key_to_join()  # who is refused for what they ask is not counted
-        tenant = asking.tenant
-        async with (
-            self.limits.counted(tenant) as ticket,
-            self.limits.seat(tenant),
-            self._place(asking, key_to_join) as placed,
-        ):
-            yield replace(placed, ticket=ticket)
+        async with self.limits.counted(asking.tenant) as ticket:
+            try:
+                async with (
+                    self.limits.seat(asking.tenant),
+                    self._place(asking, key_to_join) as placed,
+                ):
+                    yield replace(placed, ticket=ticket)
+            except (TooManyGenerations, TooManySubscribers):
+                if ticket is not None:
+                    ticket.use()  # it was let in, and came to nothing
+                raise
 
     @asynccontextmanager
     async def _place(
