@@ -102,7 +102,7 @@ VALUES: dict[str, tuple[str, Any, str, Any, list[str]]] = {
     "max_transcript": SIZE,
     "max_hub": SIZE,
     "max_subscribers": COUNT,
-    "max_generations": COUNT,
+    "max_generations": BOUND,
     "workers": COUNT,
     "cluster": (
         "redis://127.0.0.1:6379/0",
@@ -394,7 +394,7 @@ def test_refusal_says_what_was_given_and_what_was_expected(sources: dict[str, An
         ),
         (
             f"[[tenant]]\nname = 'a'\nkeys = ['{A_HASH}']\nmax_generations = 0",
-            "tenant[0].max_generations: expected `int` >= 1",
+            "tenant[0].max_generations: expected `float` >= 1.0",
         ),
         (
             2 * f"[[tenant]]\nname = 'a'\nkeys = ['{A_HASH}']\n",

@@ -20,8 +20,8 @@ class TenantEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     keys: Annotated[tuple[KeyHash, ...], Meta(min_length=1)]
     admin: bool = False
     requests_per_minute: Annotated[float, Meta(ge=1)] | None = None
-    max_generations: Annotated[int, Meta(ge=1)] | None = None
-    max_subscribers: Annotated[int, Meta(ge=1)] | None = None
+    max_generations: Annotated[float, Meta(ge=1)] | None = None
+    max_subscribers: Annotated[float, Meta(ge=1)] | None = None
 
 
 class Gateway(msgspec.Struct, frozen=True, kw_only=True):

@@ -186,7 +186,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     max_tenant_subscribers: Annotated[
         Bound, Meta(description="Most readers that all of a tenant's generations have at a time.")
     ] = math.inf
-    max_generations: Annotated[Count, Meta(description="Most running for a tenant.")] = 1_000
+    max_generations: Annotated[Bound, Meta(description="Most running for a tenant.")] = 1_000
     max_total_generations: Annotated[
         Bound, Meta(description="Most running for all tenants together; then new ones are shed.")
     ] = math.inf

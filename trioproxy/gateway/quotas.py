@@ -42,7 +42,7 @@ class Quotas:
 
 def _quota(settings: Settings, tenant: TenantEntry | None) -> _Quota:
     per_minute = settings.requests_per_minute
-    generations: float = settings.max_generations
+    generations = settings.max_generations
     subscribers = settings.max_tenant_subscribers
     if tenant is not None:
         per_minute = _first(tenant.requests_per_minute, per_minute)
