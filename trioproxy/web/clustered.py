@@ -58,7 +58,7 @@ async def open_cluster(
     used."""
     assert settings.cluster is not None
     teller = _Teller()
-    terms = Terms(lease=settings.cluster_lease, retention=settings.retention)
+    terms = terms_of(settings)
     async with (
         open_redis_brokers(settings.cluster, secrets.token_hex(8), terms) as brokers,
         open_node(
@@ -76,6 +76,12 @@ async def open_cluster(
         goes_alone = settings.cluster_down == "local"
         limits_of_all = SharedLimits(node, quotas, rates, goes_alone=goes_alone)
         yield Cluster(node, limits_of_all, goes_alone=goes_alone)
+
+
+def terms_of(settings: Settings) -> Terms:
+    """For how long things hold. Nothing runs out before a node that is slow has renewed it."""
+    lease = settings.cluster_lease
+    return Terms(lease, ttl=max(Terms().ttl, 2 * lease), retention=settings.retention)
 
 
 class Cluster:
