@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextma
 import trio
 
 from tests.support.source import DONE, ScriptedSource
-from trioproxy.cluster import Broker, Lease, Ref, Terms
+from trioproxy.cluster import Broker, Lease, NodeWatch, Ref, Terms
 from trioproxy.cluster.following import Followed
 from trioproxy.cluster.node import Node, open_node
 from trioproxy.cluster.owning import NOTICE
@@ -133,22 +133,24 @@ async def open_member(
     beside: Sequence[FakeBroker] = (),
     always: bool = False,
     terms: Terms = TERMS,
+    node_watch: NodeWatch | None = None,
 ) -> AsyncGenerator[Member]:
     """A node. ``beside`` are the brokers of the other lanes."""
     ports = [each.port(name, terms) for each in (broker, *beside)]
-    async with open_member_at(ports, always=always) as member:
+    async with open_member_at(ports, always=always, node_watch=node_watch) as member:
         yield member
 
 
 @asynccontextmanager
 async def open_member_at(
-    brokers: Sequence[Broker], *, always: bool = False
+    brokers: Sequence[Broker], *, always: bool = False, node_watch: NodeWatch | None = None
 ) -> AsyncGenerator[Member]:
     async with open_node(
         brokers,
         PlainCodec(),
         watch=lambda generation: Told(lambda: node, generation),
         always=always,
+        node_watch=node_watch or NodeWatch(),
     ) as node:
         yield Member(node)
 

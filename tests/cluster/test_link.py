@@ -21,7 +21,7 @@ async def test_pauses_between_attempts_grow_up_to_the_longest(autojump_clock: Mo
         raise OSError("nobody listens")
 
     with trio.move_on_after(100):
-        await Link(refuse, 2.0, LONGEST).run()
+        await Link(refuse, 2.0, LONGEST, lambda link: None).run()
 
     pauses = [later - earlier for earlier, later in pairwise(attempts)]
     assert pauses[0] <= FIRST_PAUSE

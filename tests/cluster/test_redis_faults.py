@@ -92,7 +92,7 @@ async def test_a_broker_that_does_not_answer_is_told_of_once(
         await trio.sleep(6 * DEADLINE)  # several attempts
 
     told = [(record.name, record.exc_info) for record in caplog.records]
-    assert told == [("trioproxy.cluster.link", None)] * 2  # of each connection
+    assert told == [("trioproxy.cluster.standing", None)]
 
 
 async def test_a_read_from_a_broker_that_stops_ends_in_its_time(fragile: Server) -> None:

@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from trioproxy.fanout import open_hub
-from trioproxy.telemetry import Gauges, Metrics
+from trioproxy.telemetry import ClusterFigures, Gauges, Metrics, NodeStanding
 
 RULES = Path(__file__).parents[2] / "deploy" / "alerts.yml"
 SUFFIXES = ("", "_total", "_bucket", "_sum", "_count")
@@ -21,13 +21,14 @@ async def test_the_rules_name_metrics_that_there_are() -> None:
     metrics = Metrics()
     async with open_hub() as hub:
         metrics.observe(hub, Gauges(lambda: 0, lambda: 0, list, lambda: (0, 0, 0)))
+        metrics.observe_cluster(ClusterFigures(), lambda: NodeStanding([None], 0, 0))
         exposed = metrics.expose().decode()
     families = [family.name for family in text_string_to_metric_families(exposed)]
     known = {family + suffix for family in families for suffix in SUFFIXES}
 
     named = set(re.findall(r"\b(?:trioproxy|gen_ai)_\w+", RULES.read_text()))
 
-    assert len(named) > 8
+    assert len(named) > 14
     assert named <= known
 
 

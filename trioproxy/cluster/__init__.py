@@ -46,6 +46,7 @@ from trioproxy.cluster.keys import Account, Ref, Use
 from trioproxy.cluster.node import Node, open_node
 from trioproxy.cluster.owning import NOTICE
 from trioproxy.cluster.spending import Pace, Spent
+from trioproxy.cluster.watching import NodeWatch
 
 __all__ = [
     "MAIL_START",
@@ -75,6 +76,7 @@ __all__ = [
     "News",
     "NoRoom",
     "Node",
+    "NodeWatch",
     "NotRunning",
     "Pace",
     "Part",

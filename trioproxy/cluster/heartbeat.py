@@ -15,7 +15,9 @@ from trioproxy.cluster.entries import Ending
 from trioproxy.cluster.errors import BrokerError, InterestLost, NotRunning
 from trioproxy.cluster.following import Followed, Follower
 from trioproxy.cluster.holding import Holder
+from trioproxy.cluster.keys import Ref
 from trioproxy.cluster.owning import Owner
+from trioproxy.cluster.watching import NodeWatch
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +43,7 @@ class AtLane:
     owner: Owner
     follower: Follower
     holder: Holder
+    watch: NodeWatch
     settled_at: float | None = None
 
     async def beat(self) -> None:
@@ -73,7 +76,12 @@ class AtLane:
                 followed.add([Ending(followed.cursor.seq, OWNER_LOST)])
             return
         if now() > followed.lease_ends and self.may_judge:
-            await self.broker.reap(followed.ref)
+            await self.reap(followed.ref)
+
+    async def reap(self, ref: Ref) -> None:
+        """End it, if its owner's lease has run out. Raises as :meth:`Broker.reap` does."""
+        if await self.broker.reap(ref):
+            self.watch.reaped()
 
     @property
     def may_judge(self) -> bool:

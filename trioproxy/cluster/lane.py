@@ -18,10 +18,12 @@ from coredis.exceptions import NoScriptError
 from trioproxy.cluster.broker import Terms
 from trioproxy.cluster.errors import BrokerError
 from trioproxy.cluster.keys import mailbox_of
-from trioproxy.cluster.link import Argument, Asked, Link
+from trioproxy.cluster.link import Argument, Asked
 from trioproxy.cluster.news import Streams
 from trioproxy.cluster.refusals import NotPrimary
 from trioproxy.cluster.scripts import script
+from trioproxy.cluster.standing import Standing
+from trioproxy.cluster.watching import NodeWatch
 
 LONGEST_PAUSE = 2.0
 """Seconds between two attempts to connect."""
@@ -38,16 +40,24 @@ class Lane:
     seconds its server has to answer, or counts as down."""
 
     def __init__(
-        self, number: int, node: str, terms: Terms, connect: Connect, deadline: float
+        self,
+        number: int,
+        node: str,
+        terms: Terms,
+        connect: Connect,
+        deadline: float,
+        watch: NodeWatch,
     ) -> None:
         self.number = number
         self._node = node
         self._terms = terms
+        self._standing = Standing(number, watch)
+        self._watch = watch
         # An owner has to be back, and to restore what it runs, while others still hold elections
         # back.
         pause = min(LONGEST_PAUSE, terms.lease / 6)
         self._commands, self._reader = (
-            Link(partial(connect, f"trioproxy-{node}-{use}"), deadline, pause)
+            self._standing.add(partial(connect, f"trioproxy-{node}-{use}"), deadline, pause)
             for use in ("commands", "reader")
         )
         self._read: Asked | None = None  # the last one, which may still wait for who has left it
@@ -64,8 +74,7 @@ class Lane:
     def up_since(self) -> float | None:
         """When (on trio's clock) the later of both connections was made; None while one is
         missing."""
-        since = self._commands.up_since, self._reader.up_since
-        return None if None in since else max(cast(tuple[float, float], since))
+        return self._standing.up_since
 
     async def wait_up(self) -> None:
         """Wait until both are there. If cancelled, nothing has changed."""
@@ -79,6 +88,15 @@ class Lane:
 
         Raises :class:`BrokerDown`, :class:`BrokerRefused`. If cancelled, it is run all the same.
         """
+        try:
+            return await self._run(name, keys, *arguments, of=of)
+        except BrokerError as error:
+            self._watch.failed(name, error)
+            raise
+
+    async def _run(
+        self, name: str, keys: Sequence[str], *arguments: Argument, of: str
+    ) -> list[Any]:
         terms, found = self._terms, script(name)
         times = [int(seconds * 1000) for seconds in (terms.lease, terms.ttl, terms.retention)]
         given = (len(keys), *keys, of, self._node, *times, terms.max_entries, *arguments)
@@ -103,14 +121,20 @@ class Lane:
             raise trio.BusyResourceError("another task is reading")
         self._is_reading = True
         try:
-            await self._free_reader()
-            options: list[Argument] = [b"COUNT", count]
-            if wait > 0:
-                options += [b"BLOCK", max(1, int(wait * 1000))]
-            self._read = self._reader.ask(b"XREAD", *options, b"STREAMS", *places, *places.values())
-            reply = await self._answer_of_reader(self._read, wait)
+            return await self._read_news(places, count, wait)
+        except BrokerError as error:
+            self._watch.failed("read", error)
+            raise
         finally:
             self._is_reading = False
+
+    async def _read_news(self, places: Mapping[str, str], count: int, wait: float) -> Streams:
+        await self._free_reader()
+        options: list[Argument] = [b"COUNT", count]
+        if wait > 0:
+            options += [b"BLOCK", max(1, int(wait * 1000))]
+        self._read = self._reader.ask(b"XREAD", *options, b"STREAMS", *places, *places.values())
+        reply = await self._answer_of_reader(self._read, wait)
         return cast(Streams, reply or {})
 
     async def _judge_links(self) -> None:

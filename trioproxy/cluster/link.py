@@ -20,8 +20,6 @@ from coredis.exceptions import ConnectionError, NoScriptError, RedisError
 from trioproxy.cluster.errors import BrokerDown, BrokerError
 from trioproxy.cluster.refusals import first_of, translated
 
-logger = logging.getLogger(__name__)
-
 # coredis tells each attempt that failed with all that was raised on the way. Here it is told once.
 logging.getLogger("coredis").setLevel(logging.CRITICAL)
 
@@ -42,7 +40,8 @@ class Asked(Protocol):
 
 class Link:
     """One connection at a time. ``deadline`` is the seconds that making it may take, and an answer;
-    ``longest_pause`` those between two attempts.
+    ``longest_pause`` those between two attempts. ``on_change`` is told when it was made, when it is
+    lost, and when it could not be made.
 
     ``up_since`` is the time (of trio) at which the present one was made; None while there is none,
     and ``error`` is why.
@@ -53,11 +52,13 @@ class Link:
         connect: Callable[[], Awaitable[BaseConnection]],
         deadline: float,
         longest_pause: float,
+        on_change: Callable[[Link], None],
     ) -> None:
         self.up_since: float | None = None
-        self.error: Exception = BrokerDown("there was no connection yet")
+        self.error: BrokerError = BrokerDown("there was no connection yet")
         self.deadline = deadline
         self._longest_pause = longest_pause
+        self._on_change = on_change
         self._connect = connect
         self._connection: BaseConnection | None = None
         self._made = trio.lowlevel.ParkingLot()
@@ -122,8 +123,9 @@ class Link:
                 was_made = True
                 self._connection, self.up_since = connection, trio.current_time()
                 self._made.unpark_all()
+                self._on_change(self)
         except* (RedisError, OSError, trio.TooSlowError, BrokerError) as errors:
-            self._lose(first_of(errors))
+            self._lose(_told_by(first_of(errors)))
         else:
             if self._connection is connection:  # else it was given up, and that was told
                 self._lose(BrokerDown("the connection was lost"))
@@ -131,8 +133,17 @@ class Link:
             self._connection = self.up_since = None
         return was_made
 
-    def _lose(self, why: Exception) -> None:
+    def _lose(self, why: BrokerError) -> None:
         self._connection = self.up_since = None
-        if repr(why) != repr(self.error):  # told once, and not with each attempt
-            logger.warning("no connection to the broker: %r", why)
         self.error = why
+        self._on_change(self)
+
+
+def _told_by(error: Exception) -> BrokerError:
+    match error:
+        case BrokerError():
+            return error
+        case trio.TooSlowError():
+            return BrokerDown("no connection in time")
+        case _:
+            return translated(error)

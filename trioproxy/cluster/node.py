@@ -19,6 +19,7 @@ from trioproxy.cluster.keys import Account, Ref, lane_of
 from trioproxy.cluster.mirror import Mirror, OnMessage
 from trioproxy.cluster.owning import Owner
 from trioproxy.cluster.spending import Pace, Spent
+from trioproxy.cluster.watching import WATCHED_BY_NOBODY, NodeWatch
 from trioproxy.fanout import Generation, Hub, Limits, ShareOf, WatchFactory, open_hub, watch_nothing
 
 SOON = 0.01
@@ -43,6 +44,7 @@ async def open_node(
     share_of: ShareOf | None = None,
     patience: float = 30.0,
     always: bool = False,
+    node_watch: NodeWatch = WATCHED_BY_NOBODY,
 ) -> AsyncGenerator[Node]:
     """Open a hub whose generations other nodes may read, for the length of the block; the ``watch``
     tells the node of them (:meth:`Node.started` and so on). ``brokers`` are those of all lanes;
@@ -50,7 +52,7 @@ async def open_node(
 
     ``patience`` is for how many seconds the broker may be away before readers of what others own
     are told so; ``always`` has everything published, not only what is asked for: then it can be
-    read when its owner is gone.
+    read when its owner is gone. ``node_watch`` is told what the broker does.
 
     On exit the hub is closed first, and others are told of that for :data:`FAREWELL` seconds.
     """
@@ -59,16 +61,16 @@ async def open_node(
             async with open_hub(limits, watch=watch, share_of=share_of) as hub:
                 lanes: list[AtLane] = []
                 for broker in brokers:
-                    owner = Owner(broker, hub, codec, errands, always=always)
+                    owner = Owner(broker, hub, codec, errands, node_watch, always=always)
                     stack.callback(owner.close)
                     follower = Follower(broker, owner.obey, patience)
                     holder = Holder(broker, hub.shares, errands)
-                    lanes.append(AtLane(broker, owner, follower, holder))
+                    lanes.append(AtLane(broker, owner, follower, holder, node_watch))
                 for lane in lanes:
                     clockwork.start_soon(lane.follower.run, name="reader of the cluster")
                     clockwork.start_soon(lane.owner.publisher.run, name="publisher to the cluster")
                     clockwork.start_soon(lane.beat, name="heartbeat of the node")
-                yield Node(hub, codec, lanes, errands)
+                yield Node(hub, codec, lanes, errands, node_watch)
             errands.cancel_scope.deadline = trio.current_time() + FAREWELL
             for lane in lanes:
                 await lane.owner.wait_told()
@@ -80,12 +82,18 @@ class Node:
     others own."""
 
     def __init__(
-        self, hub: Hub, codec: Codec, lanes: Sequence[AtLane], errands: trio.Nursery
+        self,
+        hub: Hub,
+        codec: Codec,
+        lanes: Sequence[AtLane],
+        errands: trio.Nursery,
+        watch: NodeWatch,
     ) -> None:
         self.hub = hub
         self._codec = codec
         self._lanes = lanes
         self._errands = errands
+        self._watch = watch
         self._placed: dict[str, tuple[Lease, bytes]] = {}
         self._locks: dict[str, _Turn] = {}
 
@@ -106,6 +114,16 @@ class Node:
         """Have a request counted no more that was not let in."""
         broker = self.broker_of(account.tenant)
         self._run_errand(partial(broker.give_back, account, pace, spent), "giving back")
+
+    @property
+    def leases(self) -> int:
+        """How many generations it owns."""
+        return sum(len(lane.owner.owned) for lane in self._lanes)
+
+    @property
+    def replicas(self) -> int:
+        """How many of others it follows."""
+        return sum(len(lane.follower.followed) for lane in self._lanes)
 
     # -- placing -----------------------------------------------------------------------------------
 
@@ -138,6 +156,7 @@ class Node:
         except BaseException:
             owner.give_back(Lease(ref, 1))  # it may have been elected unheard
             raise
+        self._watch.elected(is_owner=isinstance(found, Lease))
         if isinstance(found, Lease):
             with self._placing(found, about):
                 yield found
@@ -220,7 +239,7 @@ class Node:
                 return found
             if found.lease_left < 0 and lane.may_judge:
                 with suppress(NotRunning):
-                    await lane.broker.reap(found.ref)
+                    await lane.reap(found.ref)
             elif self._is_about_to_end(found):
                 await trio.sleep(SOON)  # and the request is free
             else:

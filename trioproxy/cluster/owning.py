@@ -23,6 +23,7 @@ from trioproxy.cluster.codec import Codec
 from trioproxy.cluster.errors import BrokerDown, BrokerError, Fenced, NotRunning
 from trioproxy.cluster.keys import Ref
 from trioproxy.cluster.publishing import PAUSE, Publication, Publisher
+from trioproxy.cluster.watching import NodeWatch
 from trioproxy.fanout import FanoutError, Generation, Hub
 from trioproxy.fanout.outcome import failed
 
@@ -66,14 +67,22 @@ class Owner:
     had to tell comes true later, as the lease runs out."""
 
     def __init__(
-        self, broker: Broker, hub: Hub, codec: Codec, errands: trio.Nursery, *, always: bool
+        self,
+        broker: Broker,
+        hub: Hub,
+        codec: Codec,
+        errands: trio.Nursery,
+        watch: NodeWatch,
+        *,
+        always: bool,
     ) -> None:
         self.owned: dict[Ref, Owned] = {}
-        self.publisher = Publisher(broker, self._refused, self._written)
+        self.publisher = Publisher(broker, watch, self._refused, self._written)
         self._broker = broker
         self._hub = hub
         self._codec = codec
         self._errands = errands
+        self._watch = watch
         self._always = always
         self._changed = trio.lowlevel.ParkingLot()
         self._expected: dict[Ref, bool] = {}  # what is about to begin: whether somebody waits
@@ -205,6 +214,7 @@ class Owner:
         except (Fenced, NotRunning):
             self._lose(owned)
             return
+        self._watch.restored(generation)
         owned.publication.go_back(restored.last)
         if owned.publication.subscriber is not None:
             self.publisher.offer(owned.publication)
@@ -212,6 +222,7 @@ class Owner:
     def _lose(self, owned: Owned) -> None:
         """Another took this node for dead: nothing more is told of it."""
         if self._forget(owned):
+            self._watch.fenced(owned.generation)
             logger.warning("%s is another's to tell of by now", owned.generation.id)
 
     # -- publishing it -----------------------------------------------------------------------------

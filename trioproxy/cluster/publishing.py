@@ -12,6 +12,7 @@ import trio
 from trioproxy.cluster.broker import Addition, Broker, Lease
 from trioproxy.cluster.entries import Batch as LogBatch
 from trioproxy.cluster.errors import BrokerDown, BrokerError, EntryTooLarge, LogBehind
+from trioproxy.cluster.watching import NodeWatch
 from trioproxy.fanout import CallingBell, Generation, Hub, Subscriber
 from trioproxy.wire import Message
 
@@ -30,7 +31,8 @@ meanwhile."""
 
 
 class Publication:
-    """A generation as it is written to its log. ``written`` is the last event that is there.
+    """A generation as it is written to its log. ``written`` is the last event that is there,
+    ``caught_up`` the last that had come when somebody asked.
 
     While it is ``subscriber`` to its generation, it keeps it from ending; None while nobody asks.
     """
@@ -39,6 +41,7 @@ class Publication:
         self.lease = lease
         self.generation = generation
         self.written = 0
+        self.caught_up = 0
         self.subscriber: Subscriber | None = None
         self._stack = ExitStack()
 
@@ -46,6 +49,7 @@ class Publication:
         """Begin to read. Raises :class:`~trioproxy.fanout.FanoutError`."""
         joining = hub.subscribe(self.generation.id, after=self.written, counts=False)
         self.subscriber = self._stack.enter_context(joining)
+        self.caught_up = self.generation.transcript.last
         self.subscriber.ring_at(CallingBell(on_news))
 
     def leave(self) -> None:
@@ -81,10 +85,12 @@ class Publisher:
     def __init__(
         self,
         broker: Broker,
+        watch: NodeWatch,
         on_refused: Callable[[Publication, BrokerError], None],
         on_written: Callable[[Publication], None],
     ) -> None:
         self._broker = broker
+        self._watch = watch
         self._on_refused = on_refused
         self._on_written = on_written
         self._ripe: dict[Publication, None] = {}
@@ -158,7 +164,9 @@ class Publisher:
     def _note(
         self, publication: Publication, addition: Addition, wrong: BrokerError | None
     ) -> None:
-        subscriber = publication.subscriber
+        generation, subscriber = publication.generation, publication.subscriber
+        if wrong is None:
+            self._watch.published(generation, addition.batch, caught_up=publication.caught_up)
         if subscriber is None:  # it has left meanwhile
             if wrong is None:
                 publication.written = max(publication.written, addition.batch.last)
@@ -172,7 +180,7 @@ class Publisher:
                 if not subscriber.is_current or subscriber.read_nowait() is not None:
                     self.offer(publication)
             case EntryTooLarge():  # those who read it elsewhere are told of a gap
-                logger.error("a part of %s is not published: %s", publication.generation.id, wrong)
+                logger.error("a part of %s is not published: %s", generation.id, wrong)
                 self.offer(publication)
             case LogBehind(last=last):
                 publication.go_back(last)

@@ -54,36 +54,54 @@ from trioproxy.cluster.lane import Lane
 from trioproxy.cluster.link import Argument
 from trioproxy.cluster.news import news_of
 from trioproxy.cluster.spending import WINDOW_SECONDS, Pace, Spent, of_bucket, of_window
+from trioproxy.cluster.watching import WATCHED_BY_NOBODY, NodeWatch
 from trioproxy.fanout.outcome import Outcome
 
 
 @asynccontextmanager
 async def open_redis_brokers(
-    url: str, node: str, terms: Terms | None = None, *, deadline: float = 2.0
+    url: str,
+    node: str,
+    terms: Terms | None = None,
+    *,
+    deadline: float = 2.0,
+    watch: NodeWatch = WATCHED_BY_NOBODY,
 ) -> AsyncGenerator[Sequence[RedisBroker]]:
     """Have the brokers of all lanes for the length of the block, as this ``node``; no two nodes
     have one name.
 
     They need not be up, now or later (:meth:`~trioproxy.cluster.Broker.wait_up`). ``deadline`` is
-    how many seconds each has to answer, or counts as down. Raises what :func:`parse_address` does.
+    how many seconds each has to answer, or counts as down; ``watch`` is told of links and of what
+    fails. Raises what :func:`parse_address` does.
     """
     address = parse_address(url)
-    async with _open(address, range(address.lanes), node, terms, deadline) as brokers:
+    async with _open(address, range(address.lanes), node, terms, deadline, watch) as brokers:
         yield brokers
 
 
 @asynccontextmanager
 async def open_redis_broker(
-    url: str, node: str, terms: Terms | None = None, *, lane: int = 0, deadline: float = 2.0
+    url: str,
+    node: str,
+    terms: Terms | None = None,
+    *,
+    lane: int = 0,
+    deadline: float = 2.0,
+    watch: NodeWatch = WATCHED_BY_NOBODY,
 ) -> AsyncGenerator[RedisBroker]:
     """Have the broker of one lane, as :func:`open_redis_brokers`."""
-    async with _open(parse_address(url), [lane], node, terms, deadline) as (broker,):
+    async with _open(parse_address(url), [lane], node, terms, deadline, watch) as (broker,):
         yield broker
 
 
 @asynccontextmanager
 async def _open(
-    address: Address, numbers: Sequence[int], node: str, terms: Terms | None, deadline: float
+    address: Address,
+    numbers: Sequence[int],
+    node: str,
+    terms: Terms | None,
+    deadline: float,
+    watch: NodeWatch,
 ) -> AsyncGenerator[list[RedisBroker]]:
     terms = terms or Terms()
     brokers: list[RedisBroker] = []
@@ -92,7 +110,7 @@ async def _open(
             find_it = partial(find, address)
             if address.is_cluster:
                 find_it = Seeker(address, slot_of(number)).find
-            lane = Lane(number, node, terms, partial(find_it, deadline), deadline)
+            lane = Lane(number, node, terms, partial(find_it, deadline), deadline, watch)
             nursery.start_soon(lane.hold, name=f"lane {number} of the broker")
             brokers.append(RedisBroker(node, terms, lane))
         yield brokers

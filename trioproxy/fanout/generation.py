@@ -43,9 +43,9 @@ class Generation:
     both on and looks into neither. ``outcome`` is None while it runs. ``created_at``,
     ``first_event_at`` and ``ended_at`` are wall-clock times in seconds since the epoch (None: not
     yet). ``watch`` is told what happens to it. ``linger`` is the longest that any of its requests
-    asked for, in seconds. ``is_replica`` says that it copies one that runs elsewhere: to be
-    abandoned here is not the end of that one, and is not retained as if it were. Its linger is
-    ``notice`` seconds longer than was asked for.
+    asked for, in seconds. ``readers`` is how many of its ``subscribers`` count. ``is_replica`` says
+    that it copies one that runs elsewhere: to be abandoned here is not the end of that one, and is
+    not retained as if it were. Its linger is ``notice`` seconds longer than was asked for.
     """
 
     def __init__(
@@ -78,13 +78,13 @@ class Generation:
         self.is_replica = is_replica
         self.notice = notice
         self.subscribers: set[Subscriber] = set()
+        self.readers = 0
         self.waiting: set[Subscriber] = set()
         self.outcome: Outcome | None = None
         self.head: object | None = None
         self.created_at = time.time()
         self.first_event_at: float | None = None
         self.ended_at: float | None = None
-        self._counted = 0
         self._source = source
         self._shares = shares
         self._on_end = on_end
@@ -129,14 +129,14 @@ class Generation:
         if not 0 <= cursor <= last:
             raise CursorAhead(f"event {cursor} of {self.id} was asked for, the latest is {last}")
         if counts:
-            if self._counted >= self.max_subscribers:
+            if self.readers >= self.max_subscribers:
                 most = self.max_subscribers
                 raise TooManySubscribers(f"{self.id} has {most} subscribers already")
             self._shares.check_subscriber(self.tenant)
-        subscriber = Subscriber(self, cursor=cursor, on_lag=on_lag, max_lag=max_lag)
+        subscriber = Subscriber(self, cursor=cursor, on_lag=on_lag, max_lag=max_lag, counts=counts)
         self.subscribers.add(subscriber)
         if counts:
-            self._counted += 1
+            self.readers += 1
             self._shares.add_subscriber(self.tenant)
         self.watch.joined(subscriber, resumes=bool(after))
         self.linger = max(self.linger, linger)
@@ -146,7 +146,7 @@ class Generation:
             yield subscriber
         finally:
             if counts:
-                self._counted -= 1
+                self.readers -= 1
                 self._shares.remove_subscriber(self.tenant)
             self._leave(subscriber)
 

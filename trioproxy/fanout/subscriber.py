@@ -29,6 +29,9 @@ class Subscriber:
     ``"skip"`` it jumps to live after a told gap; ``"evict"`` it is sent away. All of it is found
     out when the subscriber comes for its next batch, so that a slow one costs the reader of the
     upstream nothing.
+
+    One that does not ``count`` reads for others, and is no reader itself; it holds the generation
+    as any other does.
     """
 
     __slots__ = (
@@ -37,6 +40,7 @@ class Subscriber:
         "_is_nudged",
         "_position",
         "bell",
+        "counts",
         "cursor",
         "end",
         "generation",
@@ -44,8 +48,17 @@ class Subscriber:
         "on_lag",
     )
 
-    def __init__(self, generation: Generation, *, cursor: int, on_lag: OnLag, max_lag: int) -> None:
+    def __init__(
+        self,
+        generation: Generation,
+        *,
+        cursor: int,
+        on_lag: OnLag,
+        max_lag: int,
+        counts: bool = True,
+    ) -> None:
         self.generation = generation
+        self.counts = counts
         self.cursor = cursor
         self.on_lag: OnLag = on_lag
         self.max_lag = max_lag

@@ -6,6 +6,7 @@ The core tells each generation's :class:`Timing` what happens to it (see
 :class:`Metrics` is one.
 """
 
+from trioproxy.telemetry.cluster import ClusterFigures, NodeStanding
 from trioproxy.telemetry.gauges import Gauges, UpstreamFigures
 from trioproxy.telemetry.histogram import Histogram
 from trioproxy.telemetry.lag import LoopLag
@@ -20,6 +21,7 @@ from trioproxy.telemetry.writer import LogWriter
 
 __all__ = [
     "CONTENT_TYPE",
+    "ClusterFigures",
     "Gauges",
     "GenerationLog",
     "Histogram",
@@ -28,6 +30,7 @@ __all__ = [
     "LogWriter",
     "LoopLag",
     "Metrics",
+    "NodeStanding",
     "Origin",
     "Reader",
     "Telemetry",

@@ -52,11 +52,17 @@ class State(Collector):
 
     def collect(self) -> Iterator[Metric]:
         hub = self._hub
-        running, retained = list(hub.running), list(hub.retained)
-        readers = sum(len(generation.subscribers) for generation in [*running, *retained])
+        here = [*hub.running, *hub.retained]
+        calls = [generation for generation in here if not generation.is_replica]
+        running = sum(generation.outcome is None for generation in calls)
+        readers = sum(generation.readers for generation in here)
         for name, text, value in (
-            ("generations_running", "Generations that have no outcome yet.", len(running)),
-            ("generations_retained", "Generations that ended and can be read.", len(retained)),
+            ("generations_running", "Generations that have no outcome yet.", running),
+            (
+                "generations_retained",
+                "Generations that ended and can be read.",
+                len(calls) - running,
+            ),
             ("subscribers", "Readers of all generations.", readers),
             ("transcript_bytes", "What all transcripts hold.", hub.held_bytes),
             ("open_connections", "Connections of clients.", self._gauges.connections()),

@@ -52,7 +52,7 @@ def log_request(
 
 
 class GenerationLog(Listener):
-    """Logs how each generation ended."""
+    """Logs how each generation ended; a replica of one that another node runs as such."""
 
     def ended(self, timing: Timing) -> None:
         if not _log.isEnabledFor(logging.INFO):
@@ -73,7 +73,7 @@ class GenerationLog(Listener):
             "bytes": generation.transcript.position,
             "duration": round(timing.duration, 6),
         }
-        _log.info("generation", extra=facts)
+        _log.info("replica" if generation.is_replica else "generation", extra=facts)
 
 
 @contextmanager

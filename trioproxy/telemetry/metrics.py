@@ -16,6 +16,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from trioproxy.fanout import Hub
+from trioproxy.telemetry.cluster import ClusterFigures, ClusterState, NodeStanding
 from trioproxy.telemetry.gauges import Gauges, State
 from trioproxy.telemetry.histogram import Histogram
 from trioproxy.telemetry.lag import LoopLag
@@ -110,6 +111,12 @@ class Metrics(Listener):
         """Have these in the exposition too."""
         self._registry.register(State(hub, gauges, self.delivery_delay, self.loop_lag.histogram))
 
+    def observe_cluster(
+        self, figures: ClusterFigures, standing: Callable[[], NodeStanding]
+    ) -> None:
+        """Likewise, what a node of a cluster has done."""
+        self._registry.register(ClusterState(figures, standing))
+
     def observe_log(self, log: LogWriter) -> None:
         """Likewise, what the log has dropped."""
         self._registry.register(_Dropped(log))
@@ -121,6 +128,8 @@ class Metrics(Listener):
     # -- what is counted -------------------------------------------------------------------------
 
     def joined(self, timing: Timing, reader: Reader) -> None:
+        if reader.joining == "node":
+            return
         self._joins.labels(reader.joining).inc()
         if reader.joining == "late":
             self._saved.inc()
@@ -135,6 +144,8 @@ class Metrics(Listener):
     def ended(self, timing: Timing) -> None:
         outcome = timing.generation.outcome
         assert outcome is not None
+        if timing.generation.is_replica:
+            return  # the node that made the call counts it
         self._generations.labels(outcome.kind, outcome.reason or "").inc()
         if timing.origin.is_replay:
             return  # of its speed the engine had no part
@@ -162,7 +173,7 @@ class Metrics(Listener):
         self._rate_limited.labels(reason).inc()
 
     def closed(self, timing: Timing) -> None:
-        if timing.cancel_to_closed is not None:
+        if timing.cancel_to_closed is not None and not timing.generation.is_replica:
             self._closing.observe(timing.cancel_to_closed)
 
     def _model(self, timing: Timing) -> str:

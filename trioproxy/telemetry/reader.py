@@ -7,7 +7,7 @@ from typing import Literal
 
 from trioproxy.fanout import EvictionReason
 
-Joining = Literal["first", "late", "resume"]
+Joining = Literal["first", "late", "resume", "node"]
 
 
 @dataclass(slots=True, eq=False)

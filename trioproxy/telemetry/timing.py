@@ -120,9 +120,13 @@ class Timing(Watch):
             self.first_text_at = now
 
     def joined(self, subscriber: Subscriber, *, resumes: bool) -> None:
-        joining: Joining = "resume" if resumes else "late" if self.joins else "first"
-        self.joins += 1
-        self.late_joins += joining == "late"
+        joining: Joining
+        if not subscriber.counts:
+            joining = "node"
+        else:
+            joining = "resume" if resumes else "late" if self.joins else "first"
+            self.joins += 1
+            self.late_joins += joining == "late"
         last = self.generation.transcript.last
         reader = Reader(joining, trio.current_time(), subscriber.cursor, last)
         reader.cursor = subscriber.cursor
@@ -149,7 +153,8 @@ class Timing(Watch):
             reader.delay += delay
             if reader.longest_delay is not None and delay > reader.longest_delay:
                 reader.longest_delay = delay
-            self._delays.observe(delay)
+            if subscriber.counts:
+                self._delays.observe(delay)
 
     def lent(self, subscriber: Subscriber) -> None:
         reader = self.readers[subscriber]

@@ -55,7 +55,7 @@ async def open_traces() -> AsyncGenerator[Listener]:
 
 
 class Traces(Listener):
-    """Makes the spans, with a ``tracer``."""
+    """Makes the spans, with a ``tracer``. A replica has none: its call is another node's."""
 
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
@@ -63,6 +63,8 @@ class Traces(Listener):
 
     def started(self, timing: Timing) -> None:
         origin, generation = timing.origin, timing.generation
+        if generation.is_replica:
+            return
         operation = origin.dialect.operation
         span = self._tracer.start_span(
             f"{operation} {origin.model}" if origin.model else operation,
@@ -86,7 +88,9 @@ class Traces(Listener):
         self._spans[timing] = span
 
     def ended(self, timing: Timing) -> None:
-        span, outcome = self._spans.pop(timing), timing.generation.outcome
+        span, outcome = self._spans.pop(timing, None), timing.generation.outcome
+        if span is None:
+            return
         assert outcome is not None
         attributes = {
             "gen_ai.response.id": timing.origin.tally.answer_id,

@@ -99,7 +99,7 @@ class Board:
         timings = [timing_of(generation) for generation in generations]
         return {
             "running": len(running),
-            "subscribers": sum(len(generation.subscribers) for generation in generations),
+            "subscribers": sum(generation.readers for generation in generations),
             "tokens_per_second": sum(rates),
             "upstream_calls": sum(timing.closed_at is None for timing in timings),
             "saved_calls": sum(timing.late_joins for timing in timings),

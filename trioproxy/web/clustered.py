@@ -8,6 +8,7 @@ import secrets
 from collections.abc import AsyncGenerator, Callable, Generator, Hashable
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import cast
 
 import trio
@@ -35,10 +36,11 @@ from trioproxy.fanout import (
     UnknownGeneration,
 )
 from trioproxy.gateway import Quotas, Rates
-from trioproxy.telemetry import Listener, Reader, Telemetry, Timing
+from trioproxy.telemetry import ClusterFigures, Listener, Reader, Telemetry, Timing
 from trioproxy.web.asking import Asking
 from trioproxy.web.caller import Caller
-from trioproxy.web.places import ClusterDown, Placed
+from trioproxy.web.counting import Counting, standing_of
+from trioproxy.web.places import ClusterDown, Link, Placed
 from trioproxy.web.replicas import About, ReplicaCodec, pack_about, reader_of, unpack_about
 from trioproxy.web.shared_limits import SharedLimits
 
@@ -57,10 +59,12 @@ async def open_cluster(
     there, now or later. Raises :exc:`ValueError` and :exc:`OSError` for a URL that cannot be
     used."""
     assert settings.cluster is not None
-    teller = _Teller()
+    figures = ClusterFigures()
+    teller, counting = _Teller(figures), Counting(figures)
     terms = terms_of(settings)
+    node_name = secrets.token_hex(8)
     async with (
-        open_redis_brokers(settings.cluster, secrets.token_hex(8), terms) as brokers,
+        open_redis_brokers(settings.cluster, node_name, terms, watch=counting) as brokers,
         open_node(
             brokers,
             ReplicaCodec(),
@@ -69,13 +73,15 @@ async def open_cluster(
             share_of=quotas.share_of,
             patience=settings.cluster_patience,
             always=settings.cluster_publish == "always",
+            node_watch=counting,
         ) as node,
     ):
         teller.node = node
         telemetry.tell(teller)
+        telemetry.metrics.observe_cluster(figures, partial(standing_of, node))
         goes_alone = settings.cluster_down == "local"
         limits_of_all = SharedLimits(node, quotas, rates, goes_alone=goes_alone)
-        yield Cluster(node, limits_of_all, goes_alone=goes_alone)
+        yield Cluster(node, limits_of_all, figures, goes_alone=goes_alone)
 
 
 def terms_of(settings: Settings) -> Terms:
@@ -87,9 +93,12 @@ def terms_of(settings: Settings) -> Terms:
 class Cluster:
     """See :class:`~trioproxy.web.places.Places`. ``node`` is this one."""
 
-    def __init__(self, node: Node, limits: SharedLimits, *, goes_alone: bool) -> None:
+    def __init__(
+        self, node: Node, limits: SharedLimits, figures: ClusterFigures, *, goes_alone: bool
+    ) -> None:
         self.node = node
         self.limits = limits
+        self._figures = figures
         self._goes_alone = goes_alone
 
     @property
@@ -136,6 +145,7 @@ class Cluster:
         try:
             found = await stack.enter_async_context(self.node.place(_request_of(key), about))
         except BrokerError as error:
+            self._figures.elections["alone" if self._goes_alone else "refused"] += 1
             if not self._goes_alone:
                 raise ClusterDown("what the nodes share cannot be reached: try again") from error
             logger.info("a call is made unasked: %s", error)
@@ -207,8 +217,12 @@ class Cluster:
     @property
     def is_ready(self) -> bool:
         """A lane that is down is so at all nodes: who is sent elsewhere is not better off."""
-        is_up = any(broker.up_since is not None for broker in self.node.brokers)
-        return self._goes_alone or is_up
+        return self._goes_alone or self.link != "down"
+
+    @property
+    def link(self) -> Link:
+        are_up = [broker.up_since is not None for broker in self.node.brokers]
+        return "up" if all(are_up) else "partly" if any(are_up) else "down"
 
     def _replica(self, followed: Followed) -> Placed:
         identity = Identity(followed.ref.public_id, is_replica=True)
@@ -216,9 +230,12 @@ class Cluster:
 
 
 class _Teller(Listener):
-    """Tells the node what happens to generations."""
+    """Tells the node what happens to generations, and counts what becomes of replicas."""
 
     node: Node
+
+    def __init__(self, figures: ClusterFigures) -> None:
+        self._figures = figures
 
     def started(self, timing: Timing) -> None:
         self.node.started(timing.generation)
@@ -227,7 +244,11 @@ class _Teller(Listener):
         self.node.left(timing.generation)
 
     def ended(self, timing: Timing) -> None:
-        self.node.ended(timing.generation)
+        generation, outcome = timing.generation, timing.generation.outcome
+        assert outcome is not None
+        self.node.ended(generation)
+        if generation.is_replica:
+            self._figures.replicas_ended[outcome.kind, outcome.reason or ""] += 1
 
 
 def _at_home(lease: Lease) -> Placed:

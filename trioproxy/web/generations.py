@@ -125,7 +125,7 @@ def describe(generation: Generation) -> dict[str, object]:
         "path": origin.path,
         **summarize_timing(timing_of(generation)),
         "mode": generation.mode,
-        "subscribers": len(generation.subscribers),
+        "subscribers": generation.readers,
         "events": generation.transcript.last,
         "bytes": generation.transcript.position,
         "usage": describe_usage(origin.tally) if origin.streamed else None,

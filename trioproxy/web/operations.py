@@ -26,12 +26,13 @@ class Operations:
         self._description = _load_description()
 
     async def health(self) -> Response:
-        """That it lives; and how much runs, where that is nobody's secret."""
+        """That it lives, and its cluster; and how much runs, where that is nobody's secret."""
+        told = {"status": "ok", **self._describe_cluster()}
         if not self._is_open:
-            return json_response({"status": "ok"})
+            return json_response(told)
         return json_response(
             {
-                "status": "ok",
+                **told,
                 "generations": len(self._hub.running),
                 "subscribers": self._count_subscribers(),
             }
@@ -45,7 +46,7 @@ class Operations:
             return _unready("upstream")
         if not self._holdings.places.is_ready:
             return _unready("cluster")
-        return json_response({"status": "ready"})
+        return json_response({"status": "ready", **self._describe_cluster()})
 
     async def metrics(self) -> Response:  # noqa: ASYNC124 - or Quart takes a thread
         """All metrics, in Prometheus's text format; of all workers, whichever is asked."""
@@ -72,9 +73,13 @@ class Operations:
         """The routes, as an OpenAPI document (https://spec.openapis.org/oas/v3.1.0)."""
         return Response(self._description, content_type="application/json")
 
+    def _describe_cluster(self) -> dict[str, object]:
+        link = self._holdings.places.link
+        return {} if link is None else {"cluster": link}
+
     def _count_subscribers(self) -> int:
         generations = [*self._hub.running, *self._hub.retained]
-        return sum(len(generation.subscribers) for generation in generations)
+        return sum(generation.readers for generation in generations)
 
 
 def _unready(reason: str) -> Response:

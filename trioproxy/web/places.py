@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from trioproxy.fanout import Generation, Identity, Source, UnknownGeneration
 from trioproxy.gateway import Allowance
 from trioproxy.web.asking import Asking, Origin
 from trioproxy.web.caller import Caller
+
+Link = Literal["up", "partly", "down"]
 
 
 class ClusterDown(Exception):
@@ -96,6 +98,11 @@ class Places(Protocol):
         """Whether calls can be placed now."""
         ...
 
+    @property
+    def link(self) -> Link | None:
+        """Whether there is a link to what the nodes share; None where they share nothing."""
+        ...
+
 
 class Alone:
     """There is no other node."""
@@ -114,6 +121,7 @@ class Alone:
         generation.cancel("stopped")
 
     is_ready = True
+    link = None
 
 
 _HERE = nullcontext(Placed(None))

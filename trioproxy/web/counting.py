@@ -1,0 +1,68 @@
+"""What a node does with its broker, counted for the metrics."""
+
+from __future__ import annotations
+
+import trio
+
+from trioproxy.cluster import (
+    Batch,
+    BrokerError,
+    BrokerFull,
+    BrokerRefused,
+    Node,
+    NodeWatch,
+)
+from trioproxy.fanout import Generation
+from trioproxy.telemetry import ClusterFigures, NodeStanding, timing_of
+
+
+class Counting(NodeWatch):
+    """Counts into ``figures``. Its generations are watched by a telemetry."""
+
+    def __init__(self, figures: ClusterFigures) -> None:
+        self._figures = figures
+
+    def linked(self) -> None:
+        self._figures.links += 1
+
+    def failed(self, operation: str, error: BrokerError) -> None:
+        self._figures.failed[operation, _kind_of(error)] += 1
+
+    def elected(self, *, is_owner: bool) -> None:
+        self._figures.elections["owner" if is_owner else "joined"] += 1
+
+    def published(self, generation: Generation, batch: Batch, *, caught_up: int) -> None:
+        figures = self._figures
+        figures.entries += 1
+        figures.payload_bytes += sum(len(message.data) for message in batch.messages)
+        if batch.last > caught_up:  # else all of it is older than the interest in it
+            first = max(batch.first, caught_up + 1)
+            came_at = timing_of(generation).reads.came_at(first)
+            figures.publish_delay.observe(trio.current_time() - came_at)
+
+    def fenced(self, generation: Generation) -> None:
+        self._figures.fenced += 1
+
+    def restored(self, generation: Generation) -> None:
+        self._figures.restored += 1
+
+    def reaped(self) -> None:
+        self._figures.reaped += 1
+
+
+def standing_of(node: Node) -> NodeStanding:
+    """How it stands now."""
+    now = trio.current_time()
+    since = [broker.up_since for broker in node.brokers]
+    up_seconds = [None if when is None else now - when for when in since]
+    return NodeStanding(up_seconds, node.leases, node.replicas)
+
+
+def _kind_of(error: BrokerError) -> str:
+    match error:
+        case BrokerFull():
+            return "full"
+        case BrokerRefused():
+            return "refused"
+        case _:
+            return "down"
