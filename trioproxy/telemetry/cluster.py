@@ -105,6 +105,9 @@ def _of_lanes(up_seconds: Sequence[float | None]) -> Iterator[Metric]:
     is_up = GaugeMetricFamily(
         "trioproxy_cluster_up", "Whether there is a link to the broker.", labels=["lane"]
     )
+    is_down = GaugeMetricFamily(  # of processes that are summed, some may be
+        "trioproxy_cluster_down", "Whether there is none.", labels=["lane"]
+    )
     seconds = GaugeMetricFamily(
         "trioproxy_cluster_up_seconds",
         "For how long it has held; 0 where there is none.",
@@ -112,5 +115,6 @@ def _of_lanes(up_seconds: Sequence[float | None]) -> Iterator[Metric]:
     )
     for lane, held in enumerate(up_seconds):
         is_up.add_metric([str(lane)], held is not None)
+        is_down.add_metric([str(lane)], held is None)
         seconds.add_metric([str(lane)], held or 0.0)
-    yield from (is_up, seconds)
+    yield from (is_up, is_down, seconds)
