@@ -34,6 +34,7 @@ TERMS = {node: Terms(lease=1000, ttl=2000, retention=3000) for node in NODES}
 TERMS["three"] = Terms(lease=0, ttl=2000, retention=3000)  # whatever it holds has run out
 
 FIRST = Ref("a", "g1")
+SURVEY = Ref("survey", "s1")
 
 Operation = Callable[[Broker], Awaitable[object]]
 Step = tuple[str, str, Operation]
@@ -80,6 +81,12 @@ def steps() -> st.SearchStrategy[Step]:
         ),
         "log": refs.map(lambda ref: lambda at: log_of(at, ref)),
         "mail": st.just(letters),
+        "ping": st.just(lambda at: at.ping()),
+        "depart": st.just(lambda at: at.depart()),
+        "ask": st.sampled_from([None, *NODES]).map(lambda of: lambda at: ask(at, of)),
+        "question": st.just(lambda at: at.question(SURVEY)),
+        "answer": st.sampled_from(NODES).map(lambda to: lambda at: at.answer(SURVEY, b"42", to=to)),
+        "answers": st.just(lambda at: at.answers(SURVEY)),
     }
     return st.one_of(
         [
@@ -98,6 +105,10 @@ async def return_one(at: Broker, account: Account, pace: Pace) -> object:
     if spent.is_let_in:
         await at.give_back(account, pace, spent)
     return spent
+
+
+async def ask(at: Broker, of: str | None) -> object:
+    return sorted(await at.ask(SURVEY, b"question", of=of))
 
 
 async def letters(at: Broker) -> object:

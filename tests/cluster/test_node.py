@@ -275,7 +275,7 @@ async def test_nothing_is_left_when_all_have_left(autojump_clock: MockClock) -> 
         assert not any(member.node.hub.running for member in members)
         await trio.sleep(700)
         left = broker.memory.seconds_left()
-        assert {name for name in left if ":n:" not in name} == {"tp:{0}:epoch"}
+        assert {name for name in left if ":n:" not in name} == {"tp:{0}:epoch", "tp:{0}:nodes"}
 
 
 async def follow(member: Member, reading: Reading) -> None:

@@ -46,6 +46,7 @@ from trioproxy.cluster.keys import Account, Ref, Use
 from trioproxy.cluster.node import Node, open_node
 from trioproxy.cluster.owning import NOTICE
 from trioproxy.cluster.spending import Pace, Spent
+from trioproxy.cluster.surveys import Heard
 from trioproxy.cluster.watching import NodeWatch
 
 __all__ = [
@@ -67,6 +68,7 @@ __all__ = [
     "Fenced",
     "Followed",
     "Head",
+    "Heard",
     "InterestLost",
     "Joined",
     "Known",

@@ -32,8 +32,12 @@ ENTRIES_A_READ = 256
 MAIL_START = "0-0"
 """The place in a mailbox before its first letter."""
 
-Word = Literal["wake", "leave", "cancel"]
-"""Somebody is interested; nobody is any more; it is to end for everyone."""
+Word = Literal["wake", "leave", "cancel", "ask", "answered"]
+"""Of a generation: somebody is interested; nobody is any more; it is to end for everyone. Of a
+survey: there is a question; there is an answer."""
+
+SURVEY_SECONDS = 3.0
+"""For how long a question waits in the broker to be answered, and its answers to be heard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +109,7 @@ class Addition(NamedTuple):
 
 
 class Letter(NamedTuple):
-    """What a mailbox brings. ``sender`` is a node."""
+    """What a mailbox brings. ``ref`` is a generation or a survey, ``sender`` a node."""
 
     word: Word
     ref: Ref
@@ -141,7 +145,7 @@ class Broker(Protocol):
 
     async def ping(self) -> float:
         """For how many seconds the broker's memory has lived, by when a node first asked: what it
-        held before that has been lost."""
+        held before that has been lost. The node is one that lives, for a lease."""
         ...
 
     # -- of whoever comes --------------------------------------------------------------------------
@@ -270,4 +274,27 @@ class Broker(Protocol):
     async def keep_holding(self, account: Account, number: int) -> int:
         """Have so many for a lease from now on, however many there are: this is how a node tells
         what is so. With 0 it has nothing. Returns how many the other nodes have."""
+        ...
+
+    # -- of who asks other nodes -------------------------------------------------------------------
+
+    async def depart(self) -> None:
+        """Be no more among the nodes that live, until the next :meth:`ping`."""
+        ...
+
+    async def ask(self, survey: Ref, question: bytes, *, of: str | None = None) -> Sequence[str]:
+        """Put a question to all other nodes that live, or to the one that it is asked ``of``, by a
+        letter. Returns who is asked. ``survey`` is a name that is new."""
+        ...
+
+    async def question(self, survey: Ref) -> bytes | None:
+        """What is asked; None where nobody waits for an answer any more."""
+        ...
+
+    async def answer(self, survey: Ref, answer: bytes, *, to: str) -> None:
+        """Answer, and tell the node that asked. An answer that comes too late goes nowhere."""
+        ...
+
+    async def answers(self, survey: Ref) -> Mapping[str, bytes]:
+        """What has been answered so far, by node."""
         ...

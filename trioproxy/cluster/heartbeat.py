@@ -17,6 +17,7 @@ from trioproxy.cluster.following import Followed, Follower
 from trioproxy.cluster.holding import Holder
 from trioproxy.cluster.keys import Ref
 from trioproxy.cluster.owning import Owner
+from trioproxy.cluster.surveys import Surveys
 from trioproxy.cluster.watching import NodeWatch
 
 logger = logging.getLogger(__name__)
@@ -35,15 +36,16 @@ async def tried(ask: Callable[[], Awaitable[object]]) -> None:
 
 @dataclass(eq=False)
 class AtLane:
-    """What the node owns in a lane and what it follows there, and how much it tells of there.
-    ``settled_at`` is since when the link was up with which it was seen that the broker's memory is
-    not new."""
+    """What the node owns in a lane, what it follows there, how much it tells of there, and what is
+    asked. ``settled_at`` is since when the link was up with which it was seen that the broker's
+    memory is not new."""
 
     broker: Broker
     owner: Owner
     follower: Follower
     holder: Holder
     watch: NodeWatch
+    surveys: Surveys
     settled_at: float | None = None
 
     async def beat(self) -> None:

@@ -85,6 +85,16 @@ def epoch_of(lane: int = 0) -> str:
     return f"tp:{{{lane}}}:epoch"
 
 
+def nodes_of(lane: int = 0) -> str:
+    """The key that tells which nodes live, and until when if they are not heard of again."""
+    return f"tp:{{{lane}}}:nodes"
+
+
+def survey_of(ref: Ref, lane: int = 0) -> str:
+    """The key of what is asked of nodes, and of their answers."""
+    return f"tp:{{{lane}}}:q:{ref.generation}"
+
+
 def slot_of(lane: int) -> int:
     """The slot of a Redis Cluster in which the keys of a lane lie
     (https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#hash-tags)."""

@@ -19,6 +19,7 @@ from trioproxy.cluster.keys import Account, Ref, lane_of
 from trioproxy.cluster.mirror import Mirror, OnMessage
 from trioproxy.cluster.owning import Owner
 from trioproxy.cluster.spending import Pace, Spent
+from trioproxy.cluster.surveys import Heard, Surveys, answer_nothing
 from trioproxy.cluster.watching import WATCHED_BY_NOBODY, NodeWatch
 from trioproxy.fanout import Generation, Hub, Limits, ShareOf, WatchFactory, open_hub, watch_nothing
 
@@ -45,6 +46,7 @@ async def open_node(
     patience: float = 30.0,
     always: bool = False,
     node_watch: NodeWatch = WATCHED_BY_NOBODY,
+    answer: Callable[[Hub, bytes], bytes] = answer_nothing,
 ) -> AsyncGenerator[Node]:
     """Open a hub whose generations other nodes may read, for the length of the block; the ``watch``
     tells the node of them (:meth:`Node.started` and so on). ``brokers`` are those of all lanes;
@@ -52,7 +54,9 @@ async def open_node(
 
     ``patience`` is for how many seconds the broker may be away before readers of what others own
     are told so; ``always`` has everything published, not only what is asked for: then it can be
-    read when its owner is gone. ``node_watch`` is told what the broker does.
+    read when its owner is gone. ``node_watch`` is told what the broker does. ``answer`` answers what other
+    nodes ask of the hub, without waiting; it raises :exc:`ValueError` for what it does not
+    understand.
 
     On exit the hub is closed first, and others are told of that for :data:`FAREWELL` seconds.
     """
@@ -63,9 +67,10 @@ async def open_node(
                 for broker in brokers:
                     owner = Owner(broker, hub, codec, errands, node_watch, always=always)
                     stack.callback(owner.close)
-                    follower = Follower(broker, owner.obey, patience)
+                    surveys = Surveys(broker, partial(answer, hub), errands)
+                    follower = Follower(broker, partial(_hand_on, owner, surveys), patience)
                     holder = Holder(broker, hub.shares, errands)
-                    lanes.append(AtLane(broker, owner, follower, holder, node_watch))
+                    lanes.append(AtLane(broker, owner, follower, holder, node_watch, surveys))
                 for lane in lanes:
                     clockwork.start_soon(lane.follower.run, name="reader of the cluster")
                     clockwork.start_soon(lane.owner.publisher.run, name="publisher to the cluster")
@@ -75,6 +80,8 @@ async def open_node(
             for lane in lanes:
                 await lane.owner.wait_told()
             clockwork.cancel_scope.cancel(reason="the node is closed")
+            for lane in lanes:
+                errands.start_soon(tried, lane.broker.depart)
 
 
 class Node:
@@ -96,6 +103,11 @@ class Node:
         self._watch = watch
         self._placed: dict[str, tuple[Lease, bytes]] = {}
         self._locks: dict[str, _Turn] = {}
+
+    @property
+    def name(self) -> str:
+        """What other nodes know it by."""
+        return self._lanes[0].broker.node
 
     @property
     def brokers(self) -> list[Broker]:
@@ -188,6 +200,12 @@ class Node:
     async def look(self, ref: Ref) -> Known:
         """What there is of a generation. Raises :class:`BrokerError`, :class:`NotRunning`."""
         return await self.broker_of(ref.request).look(ref)
+
+    async def ask(self, question: bytes, *, of: str | None = None) -> Heard:
+        """Ask all other nodes, or one, in a lane that is up. See
+        :meth:`~trioproxy.cluster.surveys.Surveys.ask`."""
+        up = (lane for lane in self._lanes if lane.broker.up_since is not None)
+        return await next(up, self._lanes[0]).surveys.ask(question, of=of)
 
     def mirror(self, followed: Followed, on_message: OnMessage) -> Mirror:
         """The source of a replica, not yet entered."""
@@ -316,6 +334,14 @@ class Node:
     def _run_errand(self, ask: Callable[[], Awaitable[object]], name: str) -> None:
         """Have the broker told something that would come true without it, only later."""
         self._errands.start_soon(tried, ask, name=f"{name} in the cluster")
+
+
+def _hand_on(owner: Owner, surveys: Surveys, letter: Letter) -> None:
+    """Have a letter of another node obeyed."""
+    if letter.word in ("ask", "answered"):
+        surveys.hear(letter)
+    else:
+        owner.obey(letter)
 
 
 class _Turn:

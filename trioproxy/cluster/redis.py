@@ -19,6 +19,7 @@ from trioproxy.cluster.address import Address, parse_address
 from trioproxy.cluster.broker import (
     ENTRIES_A_READ,
     OWNER_LOST,
+    SURVEY_SECONDS,
     Addition,
     Joined,
     Known,
@@ -48,7 +49,9 @@ from trioproxy.cluster.keys import (
     epoch_of,
     keys_of,
     mailbox_of,
+    nodes_of,
     slot_of,
+    survey_of,
 )
 from trioproxy.cluster.lane import Lane
 from trioproxy.cluster.link import Argument
@@ -133,7 +136,7 @@ class RedisBroker:
         await self._lane.wait_up()
 
     async def ping(self) -> float:
-        _, age = await self._lane.run("ping", [epoch_of(self._lane.number)])
+        _, age = await self._lane.run("ping", [epoch_of(lane := self._lane.number), nodes_of(lane)])
         return age / 1000
 
     # -- of whoever comes --------------------------------------------------------------------------
@@ -265,6 +268,33 @@ class RedisBroker:
 
     def _key_of(self, account: Account, kind: str) -> list[str]:
         return [account_of(account, kind, self._lane.number)]
+
+    # -- of who asks other nodes -------------------------------------------------------------------
+
+    async def depart(self) -> None:
+        await self._lane.run("depart", [nodes_of(self._lane.number)])
+
+    async def ask(self, survey: Ref, question: bytes, *, of: str | None = None) -> Sequence[str]:
+        patience = int(SURVEY_SECONDS * 1000)
+        keys = self._survey_of(survey), nodes_of(self._lane.number)
+        reply = await self._lane.run("ask", keys, *survey, question, of or "", patience)
+        return [node.decode() for node in reply]
+
+    async def question(self, survey: Ref) -> bytes | None:
+        (question,) = await self._lane.run("question", [self._survey_of(survey)])
+        return question
+
+    async def answer(self, survey: Ref, answer: bytes, *, to: str) -> None:
+        keys = self._survey_of(survey), mailbox_of(to, self._lane.number)
+        await self._lane.run("answer", keys, *survey, answer)
+
+    async def answers(self, survey: Ref) -> Mapping[str, bytes]:
+        reply = await self._lane.run("answers", [self._survey_of(survey)])
+        pairs = zip(reply[::2], reply[1::2], strict=True)
+        return {node.decode(): answer for node, answer in pairs if node}
+
+    def _survey_of(self, survey: Ref) -> str:
+        return survey_of(survey, self._lane.number)
 
     # -- scripts -----------------------------------------------------------------------------------
 

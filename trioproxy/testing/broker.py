@@ -201,7 +201,7 @@ class FakePort:
         await self._broker.wait_up(self.node)
 
     async def ping(self) -> float:
-        return await self._do(self._memory.ping, self.terms, grows=False)
+        return await self._do(self._memory.ping, self.node, self.terms, grows=False)
 
     async def elect(self, ref: Ref, about: bytes) -> Lease | Running:
         return await self._do(self._memory.elect, ref, about, self.node, self.terms)
@@ -272,6 +272,21 @@ class FakePort:
     async def keep_holding(self, account: Account, number: int) -> int:
         step = self._memory.keep_holding
         return await self._do(step, account, number, self.node, self.terms, grows=False)
+
+    async def depart(self) -> None:
+        await self._do(self._memory.depart, self.node, grows=False)
+
+    async def ask(self, survey: Ref, question: bytes, *, of: str | None = None) -> Sequence[str]:
+        return await self._do(self._memory.ask, survey, question, of, self.node, self.terms)
+
+    async def question(self, survey: Ref) -> bytes | None:
+        return await self._do(self._memory.question, survey, grows=False)
+
+    async def answer(self, survey: Ref, answer: bytes, *, to: str) -> None:
+        await self._do(self._memory.answer, survey, answer, to, self.node, self.terms)
+
+    async def answers(self, survey: Ref) -> Mapping[str, bytes]:
+        return await self._do(self._memory.answers, survey, grows=False)
 
     async def _do(self, step: Callable[..., T], *arguments: object, grows: bool = True) -> T:
         done = functools.partial(step, *arguments)

@@ -14,6 +14,7 @@ import trio
 from trioproxy.cluster.broker import (
     ENTRIES_A_READ,
     OWNER_LOST,
+    SURVEY_SECONDS,
     Addition,
     Joined,
     Known,
@@ -33,7 +34,16 @@ from trioproxy.cluster.errors import (
     NotRunning,
     State,
 )
-from trioproxy.cluster.keys import Account, Ref, account_of, epoch_of, keys_of, mailbox_of
+from trioproxy.cluster.keys import (
+    Account,
+    Ref,
+    account_of,
+    epoch_of,
+    keys_of,
+    mailbox_of,
+    nodes_of,
+    survey_of,
+)
 from trioproxy.cluster.spending import ROUNDING, WINDOW_SECONDS, Pace, Spent, of_bucket, of_window
 from trioproxy.fanout.outcome import Outcome
 
@@ -82,7 +92,9 @@ class Memory:
         """Forget everything."""
         self._values.clear()
 
-    def ping(self, terms: Terms) -> float:
+    def ping(self, node: str, terms: Terms) -> float:
+        self._set(nodes_of(), self._nodes() | {node: self.now + terms.lease}, terms.ttl)
+        self._nodes()
         began: float | None = self._get(epoch_of())
         if began is None:
             began = self.now
@@ -314,6 +326,43 @@ class Memory:
         if not pool:
             self._values.pop(name, None)
         return sum(number for other, (_, number) in pool.items() if other != node)
+
+    # -- of who asks other nodes -------------------------------------------------------------------
+
+    def depart(self, node: str) -> None:
+        self._nodes().pop(node, None)
+        self._nodes()
+
+    def ask(
+        self, survey: Ref, question: bytes, of: str | None, node: str, terms: Terms
+    ) -> list[str]:
+        self._set(survey_of(survey), {"": question}, SURVEY_SECONDS)
+        asked = [other for other in self._nodes() if other != node and of in (None, other)]
+        for other in asked:
+            self.send(other, Letter("ask", survey, node), terms)
+        return asked
+
+    def question(self, survey: Ref) -> bytes | None:
+        said: dict[str, bytes] = self._get(survey_of(survey)) or {}
+        return said.get("")
+
+    def answer(self, survey: Ref, answer: bytes, to: str, node: str, terms: Terms) -> None:
+        said: dict[str, bytes] | None = self._get(survey_of(survey))
+        if said is not None:
+            said[node] = answer
+            self.send(to, Letter("answered", survey, node), terms)
+
+    def answers(self, survey: Ref) -> dict[str, bytes]:
+        said: dict[str, bytes] = self._get(survey_of(survey)) or {}
+        return {node: answer for node, answer in said.items() if node}
+
+    def _nodes(self) -> dict[str, float]:
+        nodes: dict[str, float] = self._get(nodes_of()) or {}
+        for node in [node for node, until in nodes.items() if until <= self.now]:
+            del nodes[node]
+        if not nodes:
+            self._values.pop(nodes_of(), None)
+        return nodes
 
     # -- keys --------------------------------------------------------------------------------------
 
