@@ -112,3 +112,31 @@ def test_rows_that_do_not_fit_are_counted() -> None:
 )
 def test_a_sparkline_has_the_median_at_half_its_height(gaps: list[float], expected: str) -> None:
     assert sparkline(gaps) == expected
+
+
+def test_nodes_are_shown_where_there_are_several() -> None:
+    board = Board()
+    board.take(event(b"generation", row(1)))
+    assert "node" not in text_of(board)
+
+    board.take(event(b"generation", row(2, id=f"gen_{'0' * 32}_{'ab' * 8}", node="cd" * 8)))
+
+    assert "abababab cdcdcdcd running" in text_of(board)
+
+
+@pytest.mark.parametrize(
+    ("missing", "told"),
+    [
+        (["ef" * 8, "01" * 8], "no answer of efefefef, 01010101"),
+        (None, "the other nodes cannot be asked"),
+        ([], None),
+    ],
+)
+def test_who_did_not_answer_is_told(missing: list[str] | None, told: str | None) -> None:
+    board = Board()
+    board.take(event(b"totals", {"upstream_calls": 0, "saved_calls": 0, "missing": missing}))
+
+    text = text_of(board)
+
+    assert board.is_whole == (told is None)
+    assert told in text if told is not None else "nodes" not in text

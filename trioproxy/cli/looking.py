@@ -106,7 +106,8 @@ def probe(
 @click.argument("url", callback=_url, default="http://127.0.0.1:9010")
 @_header_option
 @click.option("--once", is_flag=True, help="Print the table as it is now, and end.")
-def top(url: str, headers: dict[str, str], once: bool) -> None:
+@click.option("--cluster", "wide", is_flag=True, help="Show what all nodes of the cluster run.")
+def top(url: str, headers: dict[str, str], once: bool, wide: bool) -> None:
     """Show the generations of the proxy at URL as they run, until Ctrl-C.
 
     One sees what belongs to the key that one gives, as with every request.
@@ -116,7 +117,7 @@ def top(url: str, headers: dict[str, str], once: bool) -> None:
 
     from trioproxy import top
 
-    show = partial(top.top, url, headers=headers, once=once, console=Console())
+    show = partial(top.top, url, headers=headers, once=once, wide=wide, console=Console())
     try:
         trio.run(until_signalled, show)
     except* (top.ProxyRefused, httpx.HTTPError) as errors:

@@ -54,9 +54,9 @@ async def open_node(
 
     ``patience`` is for how many seconds the broker may be away before readers of what others own
     are told so; ``always`` has everything published, not only what is asked for: then it can be
-    read when its owner is gone. ``node_watch`` is told what the broker does. ``answer`` answers what other
-    nodes ask of the hub, without waiting; it raises :exc:`ValueError` for what it does not
-    understand.
+    read when its owner is gone. ``node_watch`` is told what the broker does. ``answer`` answers
+    what other nodes ask of the hub, without waiting; it raises :exc:`ValueError` for what it does
+    not understand.
 
     On exit the hub is closed first, and others are told of that for :data:`FAREWELL` seconds.
     """

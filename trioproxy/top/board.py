@@ -35,30 +35,42 @@ class Row(msgspec.Struct):
     tokens_per_second: float | None = None
     recent_gaps: Sequence[float] = ()
     ended_at: float | None = None
+    node: str | None = None
 
 
 class Totals(msgspec.Struct):
-    """What cannot be summed up from the rows."""
+    """What cannot be summed up from the rows. ``missing`` are the nodes that did not answer, of
+    those that were asked; None where nobody knows who is there."""
 
     upstream_calls: int
     saved_calls: int
+    missing: Sequence[str] | None = ()
 
 
 class Listing(msgspec.Struct):
     data: list[Row]
+    missing: Sequence[str] | None = ()
 
 
 class Board:
-    """The generations by id, and their totals (None until they are told)."""
+    """The generations by id, and their totals (None until they are told). The nodes in ``missing``
+    have not told of theirs (None: it is not known which there are)."""
 
     def __init__(self) -> None:
         self.rows: dict[str, Row] = {}
         self.totals: Totals | None = None
+        self.missing: Sequence[str] | None = ()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all nodes that were asked have told of theirs."""
+        return self.missing is not None and not self.missing
 
     def list(self, listing: bytes) -> None:
         """Take all that there are, as `GET /v1/generations` tells them. Raises `ValueError`."""
-        rows = msgspec.json.decode(listing, type=Listing).data
-        self.rows = {row.id: row for row in rows}
+        told = msgspec.json.decode(listing, type=Listing)
+        self.rows = {row.id: row for row in told.data}
+        self.missing = told.missing
 
     def take(self, message: Message) -> None:
         """Take an event of the stream. Raises `ValueError` where it cannot be read."""
@@ -67,6 +79,7 @@ class Board:
             self.rows[row.id] = row
         elif message.name == b"totals":
             self.totals = msgspec.json.decode(message.data, type=Totals)
+            self.missing = self.totals.missing
 
     def in_order(self, now: float | None = None) -> Sequence[Row]:
         """Those that run, then those that have ended, each newest first; what ended long ago is

@@ -18,16 +18,23 @@ _ID_LETTERS = 8
 def render(board: Board, *, url: str, state: str, rows: int) -> RenderableType:
     """The totals, and a table of at most so many rows; `state` is that of the connection."""
     shown = board.in_order()
-    summary = Text.assemble((url, "bold"), f"  {state}\n", _sum_up(shown, board.totals))
+    has_nodes = any(row.node is not None for row in shown)
+    summary = Text.assemble(
+        (url, "bold"), f"  {state}\n", _sum_up(shown, board.totals), (_missing(board), "red")
+    )
     table = Table(box=None, header_style="dim", padding=(0, 1, 0, 0))
     table.add_column("id", no_wrap=True, min_width=_ID_LETTERS)
+    if has_nodes:
+        table.add_column("node", no_wrap=True, min_width=_ID_LETTERS)
     table.add_column("state", no_wrap=True, min_width=9, max_width=16)
     table.add_column("model", no_wrap=True, max_width=22)
     for title in ("readers", "tokens", "ttft", "tok/s"):
         table.add_column(title, justify="right", no_wrap=True, min_width=6)
     table.add_column("gaps", no_wrap=True, min_width=_SHOWN_GAPS)
     for row in shown[:rows]:
-        table.add_row(*_cells(row), style="" if row.state == "running" else "dim")
+        table.add_row(
+            *_cells(row, has_nodes=has_nodes), style="" if row.state == "running" else "dim"
+        )
     if len(shown) > rows:
         table.add_row(f"… {len(shown) - rows} more")
     return Group(summary, "", table)
@@ -56,10 +63,20 @@ def _sum_up(rows: Sequence[Row], totals: Totals | None) -> str:
     return ", ".join(parts)
 
 
-def _cells(row: Row) -> list[str]:
+def _missing(board: Board) -> str:
+    if board.missing is None:
+        return "\nthe other nodes cannot be asked: their broker is away"
+    if board.is_whole:
+        return ""
+    return f"\nno answer of {', '.join(node[:_ID_LETTERS] for node in board.missing)}"
+
+
+def _cells(row: Row, *, has_nodes: bool) -> list[str]:
     tokens = row.usage and row.usage.completion_tokens
+    name = row.id.rpartition("_")[2]  # in a cluster the same request begins all of its ids
     return [
-        row.id.removeprefix("gen_")[:_ID_LETTERS],
+        name[:_ID_LETTERS],
+        *([(row.node or _NOTHING)[:_ID_LETTERS]] if has_nodes else []),
         _state(row),
         row.model or _NOTHING,
         str(row.subscribers),

@@ -24,16 +24,19 @@ class ProxyRefused(Exception):
     """The proxy answers, and will not be asked this."""
 
 
-async def top(url: str, *, headers: dict[str, str], once: bool, console: Console) -> None:
-    """Show the board until cancelled; `once`: as it is now, and return.
+async def top(
+    url: str, *, headers: dict[str, str], once: bool, console: Console, wide: bool = False
+) -> None:
+    """Show the board until cancelled; `once`: as it is now, and return. `wide`: that of all
+    nodes, where the proxy is one of several.
 
     A connection that breaks is made again. Raises `ProxyRefused` for an answer that will not
     change; with `once`, `httpx.HTTPError` where there is none.
     """
-    board = Board()
+    board, query = Board(), {"scope": "cluster"} if wide else {}
     timeout = httpx.Timeout(SILENCE_SECONDS, connect=5.0)
     async with httpx.AsyncClient(
-        base_url=url, headers=headers, timeout=timeout, trust_env=False
+        base_url=url, headers=headers, params=query, timeout=timeout, trust_env=False
     ) as client:
         if once:
             await _list(client, board)
@@ -42,7 +45,7 @@ async def top(url: str, *, headers: dict[str, str], once: bool, console: Console
         with Live(console=console, screen=True, auto_refresh=False) as live:
 
             def show(state: str) -> None:
-                rows = max(1, console.height - _CHROME_ROWS)
+                rows = max(1, console.height - _CHROME_ROWS - (not board.is_whole))
                 live.update(render(board, url=url, state=state, rows=rows), refresh=True)
 
             while True:

@@ -14,7 +14,7 @@ from quart_trio.wrappers import TrioResponse as Response
 from trioproxy.config import Settings
 from trioproxy.fanout import CursorAhead, Generation, Subscriber, UnknownGeneration
 from trioproxy.web.asking import MAX_LINGER, read_cursor, read_linger
-from trioproxy.web.calls import Calls, origin_of
+from trioproxy.web.calls import Calls
 from trioproxy.web.connection import current_request
 from trioproxy.web.failures import failure_of_end, respond_to_end, respond_to_gap
 from trioproxy.web.forwarding import Forward
@@ -77,7 +77,7 @@ class Background:
         """The response as it is now, or (``?stream=true``) its events after number
         ``starting_after``."""
         request = current_request()
-        generation = self._find(response_id)
+        generation = await self._calls.reach_response(request.caller, response_id)
         if generation is None:
             return await self._ask_engine(response_id)
         if request.args.get("stream") != "true" or request.method == "HEAD":
@@ -92,7 +92,8 @@ class Background:
 
     async def cancel(self, response_id: str) -> Response:
         """Stop it for everyone. One that has ended is left as it is."""
-        generation = self._find(response_id)
+        caller = current_request().caller
+        generation = await self._calls.reach_response(caller, response_id)
         if generation is None:
             return await self._ask_engine(response_id)
         self._calls.stop(generation)
@@ -105,13 +106,6 @@ class Background:
         if not request.caller.is_operator:
             raise UnknownGeneration(f"there is no response {response_id}")
         return await self._forward.answer(request.path.removeprefix("/"))
-
-    def _find(self, response_id: str) -> Generation | None:
-        for generation in reversed(self._calls.all_of(current_request().caller)):
-            origin = origin_of(generation)
-            if origin.dialect is DIALECT and origin.tally.answer_id == response_id:
-                return generation
-        return None
 
 
 async def _first_snapshot(subscriber: Subscriber) -> Response:

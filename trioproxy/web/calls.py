@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
+from collections.abc import Hashable, Mapping
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    nullcontext,
+    suppress,
+)
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from trioproxy.config import Settings
 from trioproxy.fanout import (
@@ -24,7 +30,8 @@ from trioproxy.web.asking import Asking, Cursor, Origin
 from trioproxy.web.caller import Caller
 from trioproxy.web.failures import Mismatch
 from trioproxy.web.messages import CacheStatus
-from trioproxy.web.places import Placed, Places
+from trioproxy.web.places import ClusterDown, Overview, Placed, Places
+from trioproxy.wire import OPENAI_RESPONSES
 
 BROKER_LOST = "broker_lost"
 """The reason why a replica ended whose original may go on: it can be read anew."""
@@ -146,20 +153,64 @@ class Calls:
         )
 
     async def reach(
-        self, caller: Caller, generation_id: str, *, after: int | None = None
+        self,
+        caller: Caller,
+        generation_id: str,
+        *,
+        after: int | None = None,
+        up_to_now: bool = False,
     ) -> Generation:
         """The generation with this id, wherever it is: :meth:`find` finds it from now on. One that
-        runs elsewhere has come as far as event ``after``, if it has been there in a few seconds.
+        runs elsewhere has come as far as event ``after``, or ``up_to_now``, if it has been there in
+        a few seconds.
 
         Raises what :meth:`find` does, and :class:`~trioproxy.web.places.ClusterDown`.
         """
         try:
             generation = self.find(caller, generation_id)
         except UnknownGeneration:
-            return await self._places.reach(caller, generation_id, after)
-        if generation.outcome is not None and generation.outcome.reason == BROKER_LOST:
-            return await self._places.reach(caller, generation_id, after)
+            return await self._places.reach(caller, generation_id, after, up_to_now)
+        if generation.outcome is None:
+            if generation.is_replica and up_to_now:
+                with suppress(UnknownGeneration, ClusterDown):  # then it is here as far as it is
+                    await self._places.reach(caller, generation_id, after, up_to_now)
+        elif generation.outcome.reason == BROKER_LOST:
+            return await self._places.reach(caller, generation_id, after, up_to_now)
         return generation
+
+    async def reach_response(self, caller: Caller, response_id: str) -> Generation | None:
+        """The generation that is the response which the engine calls so, up to now, wherever it is;
+        None if there is none. Raises :class:`~trioproxy.web.places.ClusterDown`."""
+        here = [one for one in self.all_of(caller) if is_response(one, response_id)]
+        if here:
+            return await self.reach(caller, here[-1].id, up_to_now=True)
+        return await self._places.reach_response(caller, response_id)
+
+    async def survey(self, caller: Caller) -> Overview | None:
+        """What all nodes have that is the caller's to see; None where there is no other node."""
+        return await self._places.survey(caller)
+
+    async def describe(
+        self, caller: Caller, generation_id: str, *, wide: bool
+    ) -> Mapping[str, Any] | None:
+        """A generation as the nodes tell of it that have it. They are not asked of one that this
+        node runs, unless ``wide``. None where nobody else can tell. Raises
+        :class:`ExpiredGeneration`."""
+        if not wide and self._is_ours(caller, generation_id):
+            return None
+        return await self._places.describe(caller, generation_id)
+
+    async def tell_timing(self, caller: Caller, generation_id: str) -> bytes | None:
+        """How the tokens of a generation came to the node that runs it, as JSON. None and raises as
+        :meth:`describe`."""
+        if self._is_ours(caller, generation_id):
+            return None
+        return await self._places.tell_timing(caller, generation_id)
+
+    @property
+    def node(self) -> str | None:
+        """What this node is called by others; None where there are none."""
+        return self._places.name
 
     def stop(self, generation: Generation) -> None:
         """End it for everyone, wherever it runs. One that has ended is left as it is."""
@@ -179,6 +230,12 @@ class Calls:
         if not caller.may_see(generation.tenant):
             raise unknown
         return generation
+
+    def _is_ours(self, caller: Caller, generation_id: str) -> bool:
+        try:
+            return not self.find(caller, generation_id).is_replica
+        except UnknownGeneration:
+            return False
 
     def all_of(self, caller: Caller) -> list[Generation]:
         """All of the caller's to see: those that run, then those that are retained, each oldest
@@ -263,6 +320,12 @@ def origin_of(generation: Generation) -> Origin:
     """What a generation of ours was started for."""
     assert isinstance(generation.origin, Origin)
     return generation.origin
+
+
+def is_response(generation: Generation, response_id: str) -> bool:
+    """Whether it is the response that the engine calls so."""
+    origin = origin_of(generation)
+    return origin.dialect is OPENAI_RESPONSES and origin.tally.answer_id == response_id
 
 
 def cache_status(generation: Generation, asking: Asking) -> CacheStatus:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import logging
 import secrets
-from collections.abc import AsyncGenerator, Callable, Generator, Hashable
+from collections.abc import AsyncGenerator, Callable, Generator, Hashable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import trio
 
@@ -17,6 +17,7 @@ from trioproxy.cluster import (
     NOTICE,
     BrokerError,
     Followed,
+    Known,
     Lease,
     Node,
     NotRunning,
@@ -27,6 +28,7 @@ from trioproxy.cluster import (
 from trioproxy.cluster.redis import open_redis_brokers
 from trioproxy.config import Settings
 from trioproxy.fanout import (
+    FanoutError,
     Generation,
     Hub,
     Identity,
@@ -39,10 +41,12 @@ from trioproxy.gateway import Quotas, Rates
 from trioproxy.telemetry import ClusterFigures, Listener, Reader, Telemetry, Timing
 from trioproxy.web.asking import Asking
 from trioproxy.web.caller import Caller
+from trioproxy.web.calls import BROKER_LOST
 from trioproxy.web.counting import Counting, standing_of
-from trioproxy.web.places import ClusterDown, Link, Placed
+from trioproxy.web.places import ClusterDown, Link, Overview, Placed
 from trioproxy.web.replicas import About, ReplicaCodec, pack_about, reader_of, unpack_about
 from trioproxy.web.shared_limits import SharedLimits
+from trioproxy.web.surveys import Neighbours, answer
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +78,7 @@ async def open_cluster(
             patience=settings.cluster_patience,
             always=settings.cluster_publish == "always",
             node_watch=counting,
+            answer=answer,
         ) as node,
     ):
         teller.node = node
@@ -99,6 +104,7 @@ class Cluster:
         self.node = node
         self.limits = limits
         self._figures = figures
+        self._neighbours = Neighbours(node.name, node.hub, node.ask)
         self._goes_alone = goes_alone
 
     @property
@@ -147,7 +153,7 @@ class Cluster:
         except BrokerError as error:
             self._figures.elections["alone" if self._goes_alone else "refused"] += 1
             if not self._goes_alone:
-                raise ClusterDown("what the nodes share cannot be reached: try again") from error
+                raise ClusterDown from error
             logger.info("a call is made unasked: %s", error)
             found = None
         if isinstance(found, Followed):
@@ -162,27 +168,49 @@ class Cluster:
         with self.node.own(request, about) as lease:
             yield _at_home(lease)
 
-    async def reach(self, caller: Caller, generation_id: str, after: int | None) -> Generation:
-        unknown = UnknownGeneration(f"there is no generation {generation_id}")
-        ref = Ref.parse(generation_id)
-        if ref is None:
-            raise unknown
+    async def reach(
+        self, caller: Caller, generation_id: str, after: int | None, up_to_now: bool
+    ) -> Generation:
+        ref, known, about = await self._look(caller, generation_id)
+        if up_to_now:
+            after = await self._neighbours.find_end(caller, generation_id, known.node)
         try:
-            about = unpack_about((await self.node.look(ref)).about)
-            if not caller.may_see(about.tenant):
-                raise unknown
             async with self.node.turn(ref.request):
-                if self.hub.is_running(generation_id):
-                    generation = self.hub.get(generation_id)
-                else:
+                generation = self._find_replica(generation_id)
+                if generation is None:
                     async with self.node.reach(ref) as followed:
                         generation = self._start(followed, about)
-        except (NotRunning, ValueError):
-            raise unknown from None
+        except NotRunning:
+            raise _unknown(generation_id) from None
         except BrokerError as error:
-            raise ClusterDown("what the nodes share cannot be reached: try again") from error
+            raise ClusterDown from error
         await self._catch_up(generation, after)
         return generation
+
+    def _find_replica(self, generation_id: str) -> Generation | None:
+        """The one that is here, unless it was cut off."""
+        try:
+            generation = self.hub.get(generation_id)
+        except FanoutError:
+            return None
+        outcome = generation.outcome
+        return None if outcome is not None and outcome.reason == BROKER_LOST else generation
+
+    async def _look(self, caller: Caller, generation_id: str) -> tuple[Ref, Known, About]:
+        """What there is of a generation. Raises what :meth:`reach` does."""
+        ref = Ref.parse(generation_id)
+        if ref is None:
+            raise _unknown(generation_id)
+        try:
+            known = await self.node.look(ref)
+            about = unpack_about(known.about)
+        except (NotRunning, ValueError):
+            raise _unknown(generation_id) from None
+        except BrokerError as error:
+            raise ClusterDown from error
+        if not caller.may_see(about.tenant):
+            raise _unknown(generation_id)
+        return ref, known, about
 
     def _start(self, followed: Followed, about: About) -> Generation:
         origin = about.origin()
@@ -210,6 +238,36 @@ class Cluster:
                     await anext(subscriber)
                 except StopAsyncIteration:
                     break
+
+    # -- what the others are asked -----------------------------------------------------------------
+
+    async def reach_response(self, caller: Caller, response_id: str) -> Generation | None:
+        position = await self._neighbours.find_response(caller, response_id)
+        if position is None:
+            return None
+        return await self.reach(caller, position.generation_id, position.after, False)
+
+    async def survey(self, caller: Caller) -> Overview | None:
+        return await self._neighbours.survey(caller)
+
+    async def describe(self, caller: Caller, generation_id: str) -> Mapping[str, Any] | None:
+        try:
+            await self._look(caller, generation_id)
+        except (UnknownGeneration, ClusterDown):
+            return None
+        told = await self._neighbours.survey(caller, generation_id)
+        return told.rows[0] if told.rows else None
+
+    async def tell_timing(self, caller: Caller, generation_id: str) -> bytes | None:
+        try:
+            _, known, _ = await self._look(caller, generation_id)
+        except (UnknownGeneration, ClusterDown):
+            return None
+        return await self._neighbours.tell_timing(caller, generation_id, known.node)
+
+    @property
+    def name(self) -> str:
+        return self.node.name
 
     def stop(self, generation: Generation) -> None:
         self.node.stop(generation)
@@ -249,6 +307,10 @@ class _Teller(Listener):
         self.node.ended(generation)
         if generation.is_replica:
             self._figures.replicas_ended[outcome.kind, outcome.reason or ""] += 1
+
+
+def _unknown(generation_id: str) -> UnknownGeneration:
+    return UnknownGeneration(f"there is no generation {generation_id}")
 
 
 def _at_home(lease: Lease) -> Placed:

@@ -43,10 +43,24 @@ class Generations:
         self._streams = streams
 
     async def list(self) -> Response:
-        """All that run, then all that are retained, each oldest first."""
-        generations = self._calls.all_of(current_request().caller)
-        data = [describe(generation) for generation in generations]
-        return json_response({"object": "list", "data": data})
+        """All that run, then all that are retained, each oldest first; those of this node, or
+        (``?scope=cluster``) of all."""
+        request = current_request()
+        caller, listing = request.caller, {"object": "list"}
+        if is_of_cluster(request) and (told := await self._calls.survey(caller)) is not None:
+            return json_response(
+                {
+                    **listing,
+                    "data": told.rows,
+                    "node": self._calls.node,
+                    "nodes": told.nodes,
+                    "missing": told.missing,
+                    "truncated": told.truncated,
+                }
+            )
+        data = [describe(generation) for generation in self._calls.all_of(caller)]
+        named = {} if self._calls.node is None else {"node": self._calls.node}
+        return json_response(listing | {"data": data} | named)
 
     async def create(self) -> Response:
         """Start a generation that nobody reads yet, or find the one that runs: 201, and where it
@@ -76,15 +90,24 @@ class Generations:
         return response
 
     async def show(self, generation_id: str) -> Response:
-        return json_response(describe(await self._find(generation_id)))
+        """How it is, with its readers at this node; or, where another node runs it or with
+        ``?scope=cluster``, at all nodes."""
+        request = current_request()
+        wide = is_of_cluster(request)
+        told = await self._calls.describe(request.caller, generation_id, wide=wide)
+        return json_response(told or describe(await self._find(generation_id)))
 
     async def timing(self, generation_id: str) -> Response:
-        """When each of its tokens came, and how each of its readers fared."""
+        """When each of its tokens came, and how each of its readers fared, at the node that runs
+        it."""
+        told = await self._calls.tell_timing(current_request().caller, generation_id)
+        if told is not None:
+            return Response(told, content_type="application/json")
         return json_response(describe_timing(timing_of(await self._find(generation_id))))
 
     async def stop(self, generation_id: str) -> Response:
         """End it for everyone. One that has ended is left as it is."""
-        generation = await self._find(generation_id)
+        generation = await self._find(generation_id, up_to_now=True)  # it may have ended
         self._calls.stop(generation)
         return json_response(describe(generation))
 
@@ -92,8 +115,9 @@ class Generations:
         """Read it: from the start, from an event on, or (``?mode=live``) from now on."""
         request = current_request()
         after, mode = _read_after(request, generation_id), _read_mode(request)
-        generation = await self._find(generation_id, after)
-        if mode == "live" and after is None:
+        is_live = mode == "live" and after is None
+        generation = await self._find(generation_id, after, up_to_now=is_live)
+        if is_live:
             after = generation.transcript.last
         if has_been_told_the_end(generation, after):
             response = Response(b"", 204)  # on which an EventSource reconnects no more
@@ -110,8 +134,11 @@ class Generations:
         name_generation(response, generation)
         return response
 
-    async def _find(self, generation_id: str, after: int | None = None) -> Generation:
-        return await self._calls.reach(current_request().caller, generation_id, after=after)
+    async def _find(
+        self, generation_id: str, after: int | None = None, *, up_to_now: bool = False
+    ) -> Generation:
+        caller = current_request().caller
+        return await self._calls.reach(caller, generation_id, after=after, up_to_now=up_to_now)
 
 
 def describe(generation: Generation) -> dict[str, object]:
@@ -174,6 +201,14 @@ def _read_after(request: ProxyRequest, generation_id: str) -> int | None:
     if cursor.generation_id not in (None, generation_id):
         raise Mismatch(f"the event id belongs to another generation than {generation_id}")
     return cursor.seq
+
+
+def is_of_cluster(request: ProxyRequest) -> bool:
+    """Whether what all nodes have is asked for. Raises :class:`BadRequest`."""
+    scope = request.args.get("scope", "node")
+    if scope not in ("node", "cluster"):
+        raise BadRequest(f"the scope must be node or cluster, not {scope!r}", "scope")
+    return scope == "cluster"
 
 
 def _read_mode(request: ProxyRequest) -> Mode:

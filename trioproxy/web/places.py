@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from trioproxy.fanout import Generation, Identity, Source, UnknownGeneration
 from trioproxy.gateway import Allowance
@@ -17,6 +17,9 @@ Link = Literal["up", "partly", "down"]
 
 class ClusterDown(Exception):
     """What the nodes share cannot be asked now, and without it nothing is begun."""
+
+    def __init__(self) -> None:
+        super().__init__("what the nodes share cannot be reached: try again")
 
 
 class Ticket:
@@ -65,6 +68,18 @@ class LimitsOfAll(Protocol):
         ...
 
 
+class Overview(NamedTuple):
+    """What the nodes have, together: ``rows`` as JSON, those that run first, each oldest first, and
+    ``totals``. It is what ``nodes`` have told, of which those in ``truncated`` have more; those in
+    ``missing`` have not answered (None: it is not known who is there)."""
+
+    rows: Sequence[Mapping[str, Any]]
+    totals: Mapping[str, object]
+    nodes: Sequence[str]
+    missing: Sequence[str] | None
+    truncated: Sequence[str]
+
+
 class Places(Protocol):
     """Decides where a call is made, and finds what runs elsewhere. ``limits`` are those that all
     places have together, None where there is one."""
@@ -83,10 +98,35 @@ class Places(Protocol):
         """
         ...
 
-    async def reach(self, caller: Caller, generation_id: str, after: int | None) -> Generation:
-        """The replica of a generation that is not here, as far as event ``after`` if that has come.
-        It lingers for a moment. Raises :class:`~trioproxy.fanout.UnknownGeneration` and
-        :class:`ClusterDown`."""
+    async def reach(
+        self, caller: Caller, generation_id: str, after: int | None, up_to_now: bool
+    ) -> Generation:
+        """The replica of a generation that another node runs, as far as event ``after`` if that has
+        come, or as far as the other node has come by now. It lingers for a moment. Raises
+        :class:`~trioproxy.fanout.UnknownGeneration` and :class:`ClusterDown`."""
+        ...
+
+    async def reach_response(self, caller: Caller, response_id: str) -> Generation | None:
+        """Likewise, up to now, the one that is the response which the engine calls so; None if no
+        node has it. Raises :class:`ClusterDown`."""
+        ...
+
+    async def survey(self, caller: Caller) -> Overview | None:
+        """What all nodes have that is a caller's to see; None where there is no other node."""
+        ...
+
+    async def describe(self, caller: Caller, generation_id: str) -> Mapping[str, Any] | None:
+        """What all nodes have of one generation, as JSON; None where no node tells."""
+        ...
+
+    async def tell_timing(self, caller: Caller, generation_id: str) -> bytes | None:
+        """The timing of a generation as the node tells it that runs it, as JSON; None where it does
+        not."""
+        ...
+
+    @property
+    def name(self) -> str | None:
+        """What this node is called by others; None where there are none."""
         ...
 
     def stop(self, generation: Generation) -> None:
@@ -114,8 +154,24 @@ class Alone:
     ) -> AbstractAsyncContextManager[Placed]:
         return _HERE
 
-    async def reach(self, caller: Caller, generation_id: str, after: int | None) -> Generation:
+    async def reach(
+        self, caller: Caller, generation_id: str, after: int | None, up_to_now: bool
+    ) -> Generation:
         raise UnknownGeneration(f"there is no generation {generation_id}")
+
+    async def reach_response(self, caller: Caller, response_id: str) -> Generation | None:
+        return None
+
+    async def survey(self, caller: Caller) -> Overview | None:
+        return None
+
+    async def describe(self, caller: Caller, generation_id: str) -> Mapping[str, Any] | None:
+        return None
+
+    async def tell_timing(self, caller: Caller, generation_id: str) -> bytes | None:
+        return None
+
+    name = None
 
     def stop(self, generation: Generation) -> None:
         generation.cancel("stopped")

@@ -252,7 +252,7 @@ class Session:
                 return Reply(messages.unsubscribed(generation_id, ref))
             case messages.Cancel(generation=generation_id, ref=ref):
                 calls = self._present_calls()
-                generation = await calls.reach(self._caller, generation_id)
+                generation = await calls.reach(self._caller, generation_id, up_to_now=True)
                 calls.stop(generation)
                 return Reply(messages.cancelled(generation, ref))
             case messages.Ping(ref=ref):
@@ -292,7 +292,8 @@ class Session:
 
     async def _read_on(self, generation_id: str, after: int | None, mode: Mode) -> Subscription:
         calls = self._present_calls()
-        generation = await calls.reach(self._caller, generation_id, after=after)
+        is_live = mode == "live" and after is None
+        generation = await calls.reach(self._caller, generation_id, after=after, up_to_now=is_live)
         async with calls.seat(generation.tenant):
             return self._subscribe(calls.read(generation, after=after, mode=mode))
 

@@ -116,7 +116,7 @@ class SharedLimits:
 
     def _go_alone(self, why: BrokerError | None) -> None:
         if not self._goes_alone:
-            raise ClusterDown("what the nodes share cannot be reached: try again") from why
+            raise ClusterDown from why
         logger.info("this node counts by itself: %s", why or "the broker does not answer")
 
     def _note(self, tenant: str, spent: Spent | None) -> None:

@@ -1,0 +1,360 @@
+"""Everything can be had of every node: the list, one generation, its timing, what comes next, a
+response that goes on in the background. Two proxies on Valkey."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from tests.cluster.pair import Pair, list_cluster, make_deaf, node_of, open_pair
+from tests.cluster.servers import Server, run_server
+from tests.support.rawhttp import RawClient
+from tests.web.service import COMPLETION, next_event, read_events, refusal_of
+from tests.web.sockets import open_socket
+from trioproxy.config import Gateway, TenantEntry
+from trioproxy.gateway import hash_key
+from trioproxy.testing.upstream import UpstreamCall, sse
+from trioproxy.top import top
+
+SHARED = {"x-fanout": "replay"}
+TEXTS = [b'{"choices":[{"text":"%d"}]}' % number for number in range(6)]
+
+KEYS = {name: {"authorization": f"Bearer {name}"} for name in ("alice", "bob", "root")}
+TENANTS = Gateway(
+    tenants=tuple(
+        TenantEntry(name=name, keys=(hash_key(name.encode()),), admin=name == "root")
+        for name in KEYS
+    )
+)
+
+
+@pytest.fixture(scope="module")
+def valkey() -> Generator[Server]:
+    with run_server("valkey") as server:
+        yield server
+
+
+@asynccontextmanager
+async def running(
+    pair: Pair, *data: bytes, headers: dict[str, str] = SHARED
+) -> AsyncGenerator[tuple[str, UpstreamCall]]:
+    """A generation that node one runs and one client reads there, of which so much has come."""
+    async with pair.one.ask(headers=headers) as client:
+        call = await pair.upstream.next_call()
+        await call.start()
+        await call.write(sse(*data))
+        generation_id = (await client.response_head()).headers["x-generation-id"]
+        for _ in data:
+            await next_event(client)
+        yield generation_id, call
+
+
+async def next_row(client: RawClient, **expected: Any) -> dict[str, Any]:
+    return await next_told(client, "generation", expected)
+
+
+async def next_totals(client: RawClient, **expected: Any) -> dict[str, Any]:
+    return await next_told(client, "totals", expected)
+
+
+async def next_told(client: RawClient, name: str, expected: dict[str, Any]) -> dict[str, Any]:
+    """The next event of this name with these values."""
+    while True:
+        event = await next_event(client)
+        told = json.loads(event.data)
+        if event.name == name and told | expected == told:
+            return told
+
+
+async def data_of(client: RawClient) -> list[bytes]:
+    return [event.data for event in await read_events(client)]
+
+
+# -- the list --------------------------------------------------------------------------------------
+
+
+async def test_each_node_lists_what_all_run(valkey: Server) -> None:
+    async with (
+        open_pair(valkey) as pair,
+        running(pair, *TEXTS[:2]) as (first, _),
+        pair.two.ask(COMPLETION | {"prompt": "The sea"}) as client,
+    ):
+        call = await pair.upstream.next_call()
+        await call.start()
+        second = (await client.response_head()).headers["x-generation-id"]
+        listings = [await list_cluster(service) for service in (pair.one, pair.two)]
+        plain = (await pair.two.http.get("/v1/generations")).json()
+
+    nodes = [node_of(pair.one), node_of(pair.two)]
+    for node, listing in zip(nodes, listings, strict=True):
+        assert [(row["id"], row["node"]) for row in listing["data"]] == [
+            (first, nodes[0]),
+            (second, nodes[1]),
+        ]
+        assert (listing["node"], sorted(listing["nodes"])) == (node, sorted(nodes))
+        assert listing["missing"] == listing["truncated"] == []
+    assert listings[0]["data"][0]["events"] == 2
+    assert ([row["id"] for row in plain["data"]], plain["node"]) == ([second], nodes[1])
+
+
+async def test_what_many_nodes_read_is_listed_once_with_all_its_readers(valkey: Server) -> None:
+    async with open_pair(valkey) as pair, running(pair, *TEXTS[:2]) as (generation_id, call):
+        async with pair.two.ask(headers=SHARED) as one, pair.two.ask(headers=SHARED) as other:
+            for client in (one, other):
+                await client.response_head()
+                for _ in TEXTS[:2]:
+                    await next_event(client)
+            for service in (pair.one, pair.two):
+                (row,) = (await list_cluster(service))["data"]
+                assert (row["id"], row["node"]) == (generation_id, node_of(pair.one))
+                assert row["subscribers"] == 3
+            await call.finish(sse(b"[DONE]"))
+            await one.body()
+            await other.body()
+        (row,) = (await list_cluster(pair.two))["data"]
+
+    assert (row["state"], row["node"]) == ("ended", node_of(pair.one))
+
+
+async def test_who_does_not_answer_is_told(valkey: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_pair(valkey) as pair, running(pair, *TEXTS[:1]):
+        make_deaf(pair.one, monkeypatch)
+
+        listing = await list_cluster(pair.two)
+
+    assert listing["data"] == []
+    assert node_of(pair.one) in listing["missing"]
+
+
+async def test_a_tenant_lists_its_own_and_an_admin_all(valkey: Server) -> None:
+    async with (
+        open_pair(valkey, gateway=TENANTS, headers=KEYS["root"]) as pair,
+        running(pair, *TEXTS[:1], headers=KEYS["alice"]) as (generation_id, _),
+    ):
+        listed = {
+            name: [row["id"] for row in (await list_cluster(pair.two, key))["data"]]
+            for name, key in KEYS.items()
+        }
+        shown = {
+            name: (await pair.two.http.get(f"/v1/generations/{generation_id}{path}", headers=key))
+            for name, key in KEYS.items()
+            for path in ("", "/timing")
+        }
+
+    assert listed == {"alice": [generation_id], "bob": [], "root": [generation_id]}
+    assert {name: answer.status_code for name, answer in shown.items()} == {
+        "alice": 200,
+        "bob": 404,
+        "root": 200,
+    }
+
+
+@pytest.mark.parametrize("scope", ["", "world"])
+async def test_no_other_scope_is_known(valkey: Server, scope: str) -> None:
+    async with open_pair(valkey) as pair:
+        answer = await pair.one.http.get(f"/v1/generations?scope={scope}")
+
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "scope"
+
+
+async def test_the_board_tells_what_changes_at_all_nodes(valkey: Server) -> None:
+    board = "/v1/generations/events?scope=cluster"
+    async with open_pair(valkey) as pair, pair.two.get(board) as client:
+        assert (await client.response_head()).status == 200
+        async with running(pair, *TEXTS[:2]) as (generation_id, call):
+            begun = await next_row(client, id=generation_id, events=2)
+            await call.finish(sse(b"[DONE]"))
+            ended = await next_row(client, id=generation_id, state="ended")
+        totals = await next_totals(client, running=0, missing=[])
+
+    assert begun["node"] == ended["node"] == node_of(pair.one)
+    assert (begun["subscribers"], totals["subscribers"]) == (1, 0)
+
+
+async def test_top_shows_all_nodes(valkey: Server) -> None:
+    async with open_pair(valkey) as pair, running(pair, *TEXTS[:2]):
+        printed = [Console(width=120, record=True, file=io.StringIO()) for _ in range(2)]
+        for console, wide in zip(printed, (True, False), strict=True):
+            await top(pair.two.url, headers={}, once=True, wide=wide, console=console)
+        everything, here = [console.export_text() for console in printed]
+
+    assert "1 running" in everything
+    assert node_of(pair.one)[:8] in everything
+    assert "0 running" in here
+    assert "node" not in here
+
+
+# -- one generation --------------------------------------------------------------------------------
+
+
+async def test_another_node_shows_it_as_the_node_does_that_runs_it(valkey: Server) -> None:
+    async with open_pair(valkey) as pair, running(pair, *TEXTS[:4]) as (generation_id, _):
+        at_home = await pair.one.describe(generation_id)
+        elsewhere = await pair.two.describe(generation_id)
+        wide = (await pair.one.http.get(f"/v1/generations/{generation_id}?scope=cluster")).json()
+        plain = (await pair.two.http.get("/v1/generations")).json()
+
+    assert elsewhere == wide == at_home | {"node": node_of(pair.one)}
+    assert elsewhere["usage"]["completion_tokens"] == 4
+    assert plain["data"] == []  # to be asked of it costs no copy
+
+
+async def test_another_node_tells_its_timing_as_the_node_does_that_runs_it(valkey: Server) -> None:
+    async with (
+        open_pair(valkey) as pair,
+        running(pair, *TEXTS[:4]) as (generation_id, call),
+        pair.two.get(f"/v1/generations/{generation_id}/events") as reader,
+    ):
+        await reader.response_head()
+        await next_event(reader)
+        await call.finish(sse(b"[DONE]"))
+        await pair.one.outcome_of(generation_id)
+        path = f"/v1/generations/{generation_id}/timing"
+        at_home, elsewhere = [
+            (await service.http.get(path)).json() for service in (pair.one, pair.two)
+        ]
+
+    assert elsewhere["timeline"] == at_home["timeline"]
+    assert elsewhere["connect_seconds"] == at_home["connect_seconds"] is not None
+
+
+@pytest.mark.parametrize("path", ["", "/timing", "/events"])
+@pytest.mark.parametrize("generation_id", [f"gen_{'0' * 32}_{'0' * 16}", f"gen_{'0' * 32}", "x"])
+async def test_what_no_node_has_is_not_found(valkey: Server, generation_id: str, path: str) -> None:
+    async with open_pair(valkey) as pair:
+        answer = await pair.two.http.get(f"/v1/generations/{generation_id}{path}")
+
+    assert answer.status_code == 404
+
+
+async def test_a_stop_elsewhere_leaves_one_that_has_ended_as_it_is(valkey: Server) -> None:
+    async with open_pair(valkey) as pair, running(pair, *TEXTS[:4]) as (generation_id, call):
+        await call.finish(sse(b"[DONE]"))
+        await pair.one.outcome_of(generation_id)
+
+        stopped = (await pair.two.http.delete(f"/v1/generations/{generation_id}")).json()
+
+    assert stopped["outcome"] == {"kind": "completed", "reason": None}
+
+
+# -- from now on -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+async def test_live_is_from_now_on_at_every_node(valkey: Server, is_known: bool) -> None:
+    async with open_pair(valkey) as pair, running(pair, *TEXTS[:4]) as (generation_id, call):
+        events = f"/v1/generations/{generation_id}/events"
+        if is_known:
+            async with pair.two.get(events) as client:
+                await client.response_head()
+                await next_event(client)
+        async with pair.two.get(f"{events}?mode=live") as client:
+            assert (await client.response_head()).status == 200
+            await call.finish(sse(*TEXTS[4:], b"[DONE]"))
+            assert await data_of(client) == [*TEXTS[4:], b"[DONE]"]
+
+
+async def test_live_is_from_now_on_over_a_websocket(valkey: Server) -> None:
+    async with (
+        open_pair(valkey) as pair,
+        running(pair, *TEXTS[:4]) as (generation_id, call),
+        open_socket(pair.two) as many,
+    ):
+        answer = await many.ask(type="subscribe", generation=generation_id, mode="live")
+        assert answer["type"] == "subscribed"
+        path = f"/v1/generations/{generation_id}/ws?mode=live"
+        async with open_socket(pair.two, path) as only:
+            await pair.two.wait_subscribers(2)
+            await call.finish(sse(*TEXTS[4:], b"[DONE]"))
+            heard = [await many.hear_to_end(), await only.hear_to_end()]
+
+    for messages in heard:
+        assert [message["seq"] for message in messages if message["type"] == "event"] == [5, 6, 7]
+
+
+async def test_live_of_what_has_ended_is_its_end(valkey: Server) -> None:
+    async with open_pair(valkey) as pair, running(pair, *TEXTS[:4]) as (generation_id, call):
+        await call.finish(sse(b"[DONE]"))
+        await pair.one.outcome_of(generation_id)
+
+        answer = await pair.two.http.get(f"/v1/generations/{generation_id}/events?mode=live")
+
+    assert answer.status_code == 204
+
+
+# -- responses in the background -------------------------------------------------------------------
+
+RESPONSES = "/v1/responses"
+IN_BACKGROUND: dict[str, Any] = {"input": "The river", "background": True}
+CREATED = b'{"type":"response.created","response":{"id":"resp_1","status":"in_progress"}}'
+DELTAS = [b'{"type":"response.output_text.delta","delta":"%d"}' % number for number in range(3)]
+COMPLETED = b'{"type":"response.completed","response":{"id":"resp_1","status":"completed"}}'
+
+
+@asynccontextmanager
+async def in_background(pair: Pair, **headers: str) -> AsyncGenerator[UpstreamCall]:
+    """A response that goes on at node one, of which the engine has told all deltas."""
+    async with pair.one.ask(IN_BACKGROUND, path=RESPONSES, headers=headers) as client:
+        call = await pair.upstream.next_call()
+        await call.start()
+        await call.write(sse(CREATED, *DELTAS))
+        assert (await client.response_head()).status == 200
+        await client.body()
+    await pair.one.wait_events(4)
+    yield call
+
+
+async def test_a_response_in_the_background_is_looked_at_from_any_node(valkey: Server) -> None:
+    async with open_pair(valkey) as pair, in_background(pair) as call:
+        before = (await pair.two.http.get(f"{RESPONSES}/resp_1")).json()
+        await call.finish(sse(COMPLETED))
+        (row,) = (await list_cluster(pair.one))["data"]
+        await pair.one.outcome_of(row["id"])
+        after = (await pair.two.http.get(f"{RESPONSES}/resp_1")).json()
+
+    assert (before["status"], after["status"]) == ("in_progress", "completed")
+
+
+@pytest.mark.parametrize("has_ended", [False, True])
+async def test_it_is_read_on_from_any_node(valkey: Server, has_ended: bool) -> None:
+    async with open_pair(valkey) as pair, in_background(pair) as call:
+        if has_ended:
+            await call.finish(sse(COMPLETED))
+        path = f"{RESPONSES}/resp_1?stream=true&starting_after=1"
+        async with pair.two.get(path) as reader:
+            assert (await reader.response_head()).status == 200
+            if not has_ended:
+                await call.finish(sse(COMPLETED))
+            events = [json.loads(data) for data in await data_of(reader)]
+
+    assert [event["sequence_number"] for event in events] == [2, 3, 4]
+
+
+async def test_it_is_cancelled_from_any_node(valkey: Server) -> None:
+    async with open_pair(valkey) as pair, in_background(pair) as call:
+        answer = await pair.two.http.post(f"{RESPONSES}/resp_1/cancel")
+        await call.wait_departure()
+
+    assert answer.json()["status"] == "cancelled"
+
+
+async def test_it_is_its_owners_at_every_node(valkey: Server) -> None:
+    async with (
+        open_pair(valkey, gateway=TENANTS, headers=KEYS["root"]) as pair,
+        in_background(pair, **KEYS["alice"]),
+    ):
+        answers = {
+            name: await pair.two.http.get(f"{RESPONSES}/resp_1", headers=key)
+            for name, key in KEYS.items()
+        }
+
+    assert refusal_of(answers["bob"])[0] == 404
+    assert answers["alice"].json() == answers["root"].json()
+    assert answers["alice"].json()["id"] == "resp_1"
