@@ -9,7 +9,7 @@ import trio
 
 from tests.clients.browser import Browser
 from tests.clients.relay import open_relay
-from tests.page.visiting import CUT_OFF, ENDLESS, NOT_FOUND, Visit, open_paced, visit
+from tests.page.visiting import CUT_OFF, ENDLESS, NOT_FOUND, Visit, open_paced, violations_of, visit
 from tests.web.service import COMPLETIONS
 
 SEQS = range(1, 20_001)
@@ -155,46 +155,30 @@ async def test_generation_that_is_not_there_is_said_to_be_missing(browser: Brows
 async def test_every_view_is_accessible_and_fits(browser: Browser, scheme: Any) -> None:
     pytest.importorskip("axe_playwright_python")
 
-    def check(visit: Visit) -> list[str]:
-        from axe_playwright_python.sync_playwright import Axe
-
-        violations: list[str] = []
-        for width in (1280, 390):
-            visit.page.set_viewport_size({"width": width, "height": 900})
-            results = Axe().run(visit.page).response
-            violations += [
-                f"{violation['id']}: {node['html']}"
-                for violation in results["violations"]
-                for node in violation["nodes"]
-            ]
-            if visit.page.evaluate("document.documentElement.scrollWidth") > width:
-                violations.append(f"wider than {width} px")
-        return violations
-
     def scene(visit: Visit) -> dict[str, list[str]]:
         visit.page.emulate_media(color_scheme=scheme)
         found: dict[str, list[str]] = {}
         visit.show("live")
         visit.page.get_by_text("There is no generation").wait_for()
-        found["nothing runs"] = check(visit)
+        found["nothing runs"] = violations_of(visit)
         visit.follow("Playground")
-        found["nothing started"] = check(visit)
+        found["nothing started"] = violations_of(visit)
         visit.start(ENDLESS)
         visit.press("Add 5 viewers")
         visit.wait_cursor(5, 30)
         visit.press("Pause viewer 1")
         visit.press("Drop viewer 2")
         visit.wait_state(2, "dropped")
-        found["playground"] = check(visit)
+        found["playground"] = violations_of(visit)
         visit.follow("Live")
         visit.page.get_by_role("button", name="Stop gen_").wait_for()
-        found["live"] = check(visit)
+        found["live"] = violations_of(visit)
         visit.page.get_by_role("link", name="gen_").first.click()
         visit.page.get_by_role("row", name="R5").wait_for()
-        found["generation"] = check(visit)
+        found["generation"] = violations_of(visit)
         visit.press("Stop")
         visit.page.get_by_text("cancelled: stopped").wait_for()
-        found["generation that has ended"] = check(visit)
+        found["generation that has ended"] = violations_of(visit)
         return found
 
     async with open_paced() as service:

@@ -143,6 +143,24 @@ async def visit(
     return value
 
 
+def violations_of(visit: Visit) -> list[str]:
+    """What axe finds, on a wide screen and on a narrow one; and what does not fit."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    violations: list[str] = []
+    for width in (1280, 390):
+        visit.page.set_viewport_size({"width": width, "height": 900})
+        results = Axe().run(visit.page).response
+        violations += [
+            f"{violation['id']}: {node['html']}"
+            for violation in results["violations"]
+            for node in violation["nodes"]
+        ]
+        if visit.page.evaluate("document.documentElement.scrollWidth") > width:
+            violations.append(f"wider than {width} px")
+    return violations
+
+
 def _number(text: str) -> int:
     # A viewer that has just been added has its figures with the next frame that is drawn.
     return int(text.replace(",", "") or 0)

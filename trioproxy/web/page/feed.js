@@ -11,14 +11,17 @@ export class Feed {
   totals = null;
   isListed = false; // whether `rows` has all that there are
   error = null; // why nothing comes at present
+  node = null; // which one is asked, where there are several
 
   #changed;
+  #query;
   #lastId = "";
   #newer = new Set(); // the rows that have come while the list was on its way
 
-  /** `changed` is called after every change. */
-  constructor(changed) {
+  /** `changed` is called after every change. `scope` is `node` or `cluster`. */
+  constructor(changed, scope) {
     this.#changed = changed;
+    this.#query = scope === "cluster" ? "?scope=cluster" : "";
   }
 
   /** Read until the signal says that nobody looks any more. */
@@ -39,13 +42,13 @@ export class Feed {
 
   /** Take in a row that was had elsewhere. */
   put(row) {
-    this.rows.set(row.id, row);
+    this.rows.set(row.id, { ...this.rows.get(row.id), ...row });
     this.#changed();
   }
 
   async #readStream(signal) {
     try {
-      const response = await ask("/v1/generations/events", {
+      const response = await ask(`/v1/generations/events${this.#query}`, {
         headers: this.#lastId ? { "Last-Event-ID": this.#lastId } : {},
         signal,
       });
@@ -84,13 +87,14 @@ export class Feed {
     this.#newer.clear();
     let list;
     try {
-      list = (await askJson("/v1/generations", { signal })).data;
+      list = await askJson(`/v1/generations${this.#query}`, { signal });
     } catch {
       return; // the stream is broken too, and tells it
     }
     const newer = [...this.#newer].map((id) => this.rows.get(id));
     this.isListed = true;
-    this.rows = new Map([...list, ...newer].map((row) => [row.id, row]));
+    this.node = list.node ?? null;
+    this.rows = new Map([...list.data, ...newer].map((row) => [row.id, row]));
     this.#changed();
   }
 

@@ -44,9 +44,14 @@ export function size(bytes) {
   return `${tenths.format(bytes / 1024 ** 2)}${SPACE}MiB`;
 }
 
-/** Enough of an id to tell it from others. */
+/** Enough of an id to tell it from others: in a cluster the same request begins all of its ids. */
 export function shortId(id) {
-  return id.slice(0, 12);
+  return `gen_${shortName(id.split("_").at(-1))}`;
+}
+
+/** The same for the name of a node. */
+export function shortName(name) {
+  return name.slice(0, 8);
 }
 
 export function median(numbers) {

@@ -2,7 +2,7 @@
 
 import { chart, readTimeline } from "./chart.js";
 import { announce, element, setText } from "./dom.js";
-import { count, counted, duration, NONE, rate, share, shortId, size } from "./format.js";
+import { count, counted, duration, NONE, rate, share, shortId, shortName, size } from "./format.js";
 import { askJson, generationPath, sleep, stop } from "./proxy.js";
 import { isRunning, stateMark } from "./state.js";
 
@@ -142,7 +142,7 @@ export class GenerationView {
     this.#notice.hidden = true;
     this.#state.show(row);
     this.#stop.hidden = !isRunning(row);
-    setText(this.#model, [timing.model, row.path].filter(Boolean).join(", "));
+    setText(this.#model, [timing.model, row.path, row.node && `node ${shortName(row.node)}`].filter(Boolean).join(", "));
     for (const { read, value } of this.#values) setText(value, read(timing));
     this.#drawReaders(timing.readers);
     this.#drawChart();

@@ -2,7 +2,7 @@
 
 import { announce, element, inNextFrame, setText } from "./dom.js";
 import { Feed } from "./feed.js";
-import { count, counted, duration, NONE, rate, shortId } from "./format.js";
+import { count, counted, duration, NONE, rate, shortId, shortName } from "./format.js";
 import { stop } from "./proxy.js";
 import { sparkline } from "./sparkline.js";
 import { isRunning, stateMark } from "./state.js";
@@ -21,6 +21,11 @@ const COLUMNS = [
   "Generation", "State", "Model", "Readers", "Tokens", "TTFT", "Tokens/s", "Between tokens", "Actions",
 ];
 
+const SCOPES = [
+  ["node", "This node"],
+  ["cluster", "All nodes"],
+];
+
 export class Live {
   title = "Live";
 
@@ -29,11 +34,21 @@ export class Live {
     return { name, format, value, node: element("div", {}, element("dt", {}, label), value) };
   });
   #connection = element("p", { class: "notice" });
+  #missing = element("p", { class: "notice" });
+  #scope = "node";
+  #choices = SCOPES.map(([scope, label]) =>
+    element("button", { type: "button", click: () => this.#choose(scope) }, label),
+  );
+  #switch = element(
+    "div",
+    { class: "buttons scopes", role: "group", "aria-label": "Whose generations" },
+    ...this.#choices,
+  );
   #body = element("tbody", { role: "rowgroup" });
   #empty = element("p", { class: "empty" });
   #more = element("p", { class: "hint" });
   #rows = new Map(); // the rows that are shown, by the id of their generation
-  #feed = new Feed(inNextFrame(() => this.#draw())); // kept, so that it resumes
+  #feed = this.#openFeed(); // kept, so that it resumes
   #leaving = null;
 
   show(main) {
@@ -43,8 +58,10 @@ export class Live {
     );
     main.replaceChildren(
       element("h1", { tabindex: -1 }, "Live"),
+      this.#switch,
       element("dl", { class: "numbers" }, ...this.#totals.map(({ node }) => node)),
       this.#connection,
+      this.#missing,
       element(
         "table",
         { class: "generations", role: "table", "aria-label": "Generations" },
@@ -63,8 +80,35 @@ export class Live {
     this.#leaving.abort();
   }
 
+  #openFeed() {
+    const feed = new Feed(
+      inNextFrame(() => {
+        if (feed === this.#feed) this.#draw(); // and not one that was left meanwhile
+      }),
+      this.#scope,
+    );
+    return feed;
+  }
+
+  #choose(scope) {
+    if (scope === this.#scope) return;
+    const { node } = this.#feed;
+    this.#leaving.abort();
+    this.#scope = scope;
+    this.#feed = this.#openFeed();
+    this.#feed.node = node; // until it has told
+    this.#leaving = new AbortController();
+    this.#draw();
+    this.#feed.run(this.#leaving.signal);
+  }
+
   #draw() {
-    const { rows, totals, isListed, error } = this.#feed;
+    const { rows, totals, isListed, error, node } = this.#feed;
+    this.#switch.hidden = node === null;
+    this.#choices.forEach((choice, index) =>
+      choice.setAttribute("aria-pressed", SCOPES[index][0] === this.#scope),
+    );
+    setText(this.#missing, missingIn(totals?.missing));
     for (const { name, format, value } of this.#totals) {
       setText(value, totals === null ? NONE : format(totals[name]));
     }
@@ -107,6 +151,7 @@ class Row {
   #state = stateMark();
   #model = document.createTextNode("");
   #sparkline = sparkline();
+  #node = element("small", { class: "node" });
   #cells;
   #stop;
 
@@ -135,7 +180,7 @@ class Row {
     this.node = element(
       "tr",
       { role: "row" },
-      element("th", { scope: "row", role: "rowheader" }, link, element("small", {}, path)),
+      element("th", { scope: "row", role: "rowheader" }, link, element("small", {}, path), this.#node),
       cell("State", "", this.#state.node),
       cell("Model", "", this.#model),
       ...this.#cells,
@@ -147,6 +192,8 @@ class Row {
   show(row) {
     this.#state.show(row);
     this.#model.data = row.model ?? NONE;
+    setText(this.#node, row.node ? `node ${shortName(row.node)}` : "");
+    this.#node.hidden = !row.node;
     const { subscribers, usage, ttft_seconds, tokens_per_second } = row;
     const values = [
       count(subscribers),
@@ -158,6 +205,13 @@ class Row {
     this.#sparkline.show(row.recent_gaps);
     this.#stop.hidden = !isRunning(row);
   }
+}
+
+function missingIn(nodes) {
+  if (nodes === undefined) return "";
+  if (nodes === null) return "The other nodes cannot be asked: their broker is away.";
+  if (nodes.length === 0) return "";
+  return `${counted(nodes.length, "node")} did not answer: ${nodes.map(shortName).join(", ")}`;
 }
 
 function newestFirst(one, other) {
