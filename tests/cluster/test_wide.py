@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from tests.cluster.pair import Pair, list_cluster, make_deaf, node_of, open_pair
+from tests.cluster.pair import Pair, cluster_of, list_cluster, make_deaf, node_of, open_pair
 from tests.cluster.servers import Server, run_server
 from tests.support.rawhttp import RawClient
 from tests.web.service import COMPLETION, next_event, read_events, refusal_of
 from tests.web.sockets import open_socket
+from trioproxy.cluster import Known, Ref
 from trioproxy.config import Gateway, TenantEntry
 from trioproxy.gateway import hash_key
 from trioproxy.testing.upstream import UpstreamCall, sse
@@ -320,6 +321,25 @@ async def test_a_response_in_the_background_is_looked_at_from_any_node(valkey: S
         after = (await pair.two.http.get(f"{RESPONSES}/resp_1")).json()
 
     assert (before["status"], after["status"]) == ("in_progress", "completed")
+
+
+async def test_one_that_ends_while_it_is_asked_for_is_had_as_it_ended(
+    valkey: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_pair(valkey) as pair, in_background(pair) as call:
+        await pair.two.http.get(f"{RESPONSES}/resp_1")
+        node = cluster_of(pair.two).node
+        look = node.look
+
+        async def look_when_it_has_ended(ref: Ref) -> Known:
+            await call.finish(sse(COMPLETED))
+            await node.hub.wait_idle()
+            return await look(ref)
+
+        monkeypatch.setattr(node, "look", look_when_it_has_ended)
+        after = (await pair.two.http.get(f"{RESPONSES}/resp_1")).json()
+
+    assert after["status"] == "completed"
 
 
 @pytest.mark.parametrize("has_ended", [False, True])
