@@ -9,9 +9,10 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from tests.cluster.nodes import TERMS, Member, open_member, open_members
+from tests.cluster.nodes import REQUEST, TERMS, Member, open_member, open_members
 from tests.support.reading import Reading, read_to_end
 from tests.support.source import ScriptedSource
+from trioproxy.cluster import Ref
 from trioproxy.fanout import COMPLETED, Generation
 from trioproxy.testing.broker import FakeBroker
 
@@ -115,6 +116,24 @@ async def test_an_owner_that_is_gone_when_all_was_said_is_not_told(
 
     for told in (reading, same):
         assert (told.data, told.end) == ([b"text", b"[DONE]"], COMPLETED)
+
+
+async def test_a_node_that_has_not_heard_that_it_was_elected_is_told_as_lost_at_once(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_members(FakeBroker(), 2) as (one, two):
+        await one.node.broker_of(REQUEST).elect(Ref.new(REQUEST), b"about")
+        asked_at = trio.current_time()
+
+        async with two.reading() as reader:
+            reading = await read_to_end(reader)
+
+        assert trio.current_time() - asked_at < 1
+        assert reading.end is not None
+        assert reading.end.reason == "owner_lost"
+        async with two.reading() as again:
+            assert not again.generation.is_replica
+            assert len(two.calls) == 1
 
 
 async def test_what_has_ended_while_a_node_was_cut_off_is_read_to_its_end(

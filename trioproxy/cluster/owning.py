@@ -24,7 +24,7 @@ from trioproxy.cluster.errors import BrokerDown, BrokerError, Fenced, NotRunning
 from trioproxy.cluster.keys import Ref
 from trioproxy.cluster.publishing import PAUSE, Publication, Publisher
 from trioproxy.cluster.watching import NodeWatch
-from trioproxy.fanout import FanoutError, Generation, Hub
+from trioproxy.fanout import ExpiredGeneration, FanoutError, Generation, Hub, Outcome
 from trioproxy.fanout.outcome import failed
 
 T = TypeVar("T")
@@ -159,8 +159,11 @@ class Owner:
         if owned is None:
             try:
                 generation = self._hub.get(ref.public_id)
-            except FanoutError:
-                self._say_expired(Lease(ref, 1))
+            except ExpiredGeneration:
+                self._refuse(Lease(ref, 1), failed("expired"))
+                return
+            except FanoutError:  # it was elected, and had given up waiting to hear so
+                self._refuse(Lease(ref, 1), OWNER_LOST)
                 return
             if generation.is_replica:
                 return
@@ -324,9 +327,9 @@ class Owner:
         last = generation.transcript.last
         await self._broker.finish(owned.lease, outcome, last=last, detail=detail)
 
-    def _say_expired(self, lease: Lease) -> None:
+    def _refuse(self, lease: Lease, outcome: Outcome) -> None:
         def finish() -> Awaitable[None]:
-            return self._broker.finish(lease, failed("expired"), last=0)
+            return self._broker.finish(lease, outcome, last=0)
 
         self._errands.start_soon(self._try_to, finish, name="refusal in the cluster")
 
