@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
 import pytest
 import trio
@@ -59,6 +59,57 @@ async def test_of_many_that_are_asked_for_at_once_so_many_begin(autojump_clock: 
             await trio.sleep(MOMENT)
             await try_to(members[0])
         assert len(begun) == 2 * MOST
+
+
+async def test_who_comes_while_the_broker_is_asked_is_asked_for_with_all(
+    autojump_clock: MockClock,
+) -> None:
+    broker = FakeBroker()
+    begun: list[Generation] = []
+
+    async def begin_one(member: Member, after: float) -> None:
+        await trio.sleep(after)
+        account = Account("alice", "generations")
+        async with member.node.holder_of("alice").hold(account, 1000, patience=0.5):
+            begun.append(member.node.hub.start(None, ScriptedSource(), linger=9, tenant="alice"))
+
+    async with open_members(broker, 1) as (one,):
+        broker.delay = 0.1
+        began_at = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            for number in range(200):
+                nursery.start_soon(begin_one, one, number / 1000)
+
+        assert len(begun) == 200
+        assert trio.current_time() - began_at < 0.45
+        assert await held(broker) == 200
+
+
+@pytest.mark.parametrize("gone", range(MOST + 1))
+@pytest.mark.parametrize("at", [0.03, 0.13])
+async def test_who_leaves_a_question_leaves_it_to_the_others(
+    autojump_clock: MockClock, gone: int, at: float
+) -> None:
+    broker = FakeBroker()
+    begun: list[int] = []
+
+    async def begin_one(number: int, scope: trio.CancelScope) -> None:
+        with scope, suppress(NoRoom):  # where who left had begun
+            await begin(one)
+            begun.append(number)
+
+    async with open_members(broker, 1) as (one,):
+        broker.delay = 0.1
+        scopes = [trio.CancelScope() for _ in range(MOST + 1)]
+        async with trio.open_nursery() as nursery:
+            for number, scope in enumerate(scopes):
+                nursery.start_soon(begin_one, number, scope)
+            await trio.sleep(at)  # the first question is under way, or the second
+            scopes[gone].cancel()
+
+        assert len(begun) == MOST
+        await trio.sleep(MOMENT)
+        assert await held(broker) == MOST
 
 
 async def test_what_begins_while_others_end_is_never_too_much(autojump_clock: MockClock) -> None:

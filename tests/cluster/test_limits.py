@@ -121,22 +121,27 @@ async def test_a_rate_that_has_changed_asks_the_same_count(shared: Shared) -> No
 async def test_all_nodes_together_hold_so_many(shared: Shared) -> None:
     one, two = await shared.port("one"), await shared.port("two")
 
-    assert await one.hold(RUN, 1, 3)
-    assert await one.hold(RUN, 2, 3)
-    assert not await two.hold(RUN, 2, 3)
-    assert await two.hold(RUN, 1, 3)
-    assert not await one.hold(RUN, 3, 3)
-    assert await two.hold(Account("bob", "generations"), 3, 3)
+    assert await one.hold(RUN, 1, 3) == 1
+    assert await one.hold(RUN, 2, 3) == 2
+    assert await two.hold(RUN, 2, 3) == 1
+    assert await one.hold(RUN, 7, 3) == 2
+    assert await two.hold(Account("bob", "generations"), 3, 3) == 3
 
 
 async def test_to_hold_so_many_again_is_the_same(shared: Shared) -> None:
     one, two = await shared.port("one"), await shared.port("two")
-    for _ in range(3):
-        assert await one.hold(RUN, 2, 3)
-    for _ in range(3):
-        assert not await two.hold(RUN, 2, 3)
 
-    assert await two.hold(RUN, 1, 3)
+    assert [await one.hold(RUN, 2, 3) for _ in range(3)] == [2] * 3
+    assert [await two.hold(RUN, 2, 3) for _ in range(3)] == [1] * 3
+
+
+async def test_where_there_is_no_room_a_node_has_what_it_had(shared: Shared) -> None:
+    one, two = await shared.port("one"), await shared.port("two")
+    await one.hold(RUN, 3, 3)
+
+    assert await two.hold(RUN, 1, 3) == 0
+    assert await one.hold(RUN, 4, 2) == 3
+    assert await two.keep_holding(RUN, 0) == 3
 
 
 async def test_what_is_told_is_so_whatever_others_have(shared: Shared) -> None:
@@ -145,7 +150,7 @@ async def test_what_is_told_is_so_whatever_others_have(shared: Shared) -> None:
 
     assert await two.keep_holding(RUN, 2) == 3
     assert await one.keep_holding(RUN, 0) == 2
-    assert await one.hold(RUN, 1, 3)
+    assert await one.hold(RUN, 2, 3) == 1
     assert await two.keep_holding(RUN, 0) == 1
     assert await one.keep_holding(RUN, 0) == 0
     assert await shared.seconds_left() == {}
@@ -154,11 +159,11 @@ async def test_what_is_told_is_so_whatever_others_have(shared: Shared) -> None:
 async def test_what_a_node_that_is_gone_held_is_free_after_a_lease(shared: Shared) -> None:
     one, two = await shared.port("one", SHORT), await shared.port("two")
     await one.hold(RUN, 3, 3)
-    assert not await two.hold(RUN, 1, 3)
+    assert await two.hold(RUN, 1, 3) == 0
 
     await shared.pass_time(SHORT.lease + 0.05)
 
-    assert await two.hold(RUN, 3, 3)
+    assert await two.hold(RUN, 3, 3) == 3
     assert await one.keep_holding(RUN, 1) == 3  # it was not gone: what is so is told
 
 
@@ -169,7 +174,7 @@ async def test_what_is_kept_is_not_free(shared: Shared) -> None:
         await shared.pass_time(0.5)
         await one.keep_holding(RUN, 3)
 
-    assert not await two.hold(RUN, 1, 3)
+    assert await two.hold(RUN, 1, 3) == 0
 
 
 async def test_without_memory_what_is_held_is_kept_and_nothing_more_is(shared: Shared) -> None:

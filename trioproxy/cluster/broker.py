@@ -266,9 +266,9 @@ class Broker(Protocol):
         two."""
         ...
 
-    async def hold(self, account: Account, number: int, most: float) -> bool:
-        """Have so many, for a lease, if all nodes together then have ``most`` at most; what this
-        node had before is no part of that. Returns whether; where not, it has what it had."""
+    async def hold(self, account: Account, number: int, most: float) -> int:
+        """Have so many, for a lease, of which all nodes together may have ``most``; or as many as
+        that leaves, but no fewer than this node had. Returns how many."""
         ...
 
     async def keep_holding(self, account: Account, number: int) -> int:

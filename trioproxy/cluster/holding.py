@@ -5,7 +5,8 @@ the number, not what has changed. So what was told twice, or heard by nobody, or
 broker's memory is put right by telling it again, which each heartbeat does; and what a node had
 that is gone is free a lease later.
 
-To have one more is to be asked for first. For that moment it is *pending*: counted, and not there.
+To have one more is to be asked for first: who comes while the broker is asked is asked for with all
+who have come by then. What is granted is *pending* until it is begun: counted, and not there.
 """
 
 from __future__ import annotations
@@ -25,20 +26,30 @@ class NoRoom(BrokerError):
     """All nodes together have as many as they may."""
 
 
+class Claim:
+    """One more that is wanted. ``is_granted`` is None while that is not known; ``is_wanted`` ends
+    with who wants it."""
+
+    def __init__(self) -> None:
+        self.is_granted: bool | None = None
+        self.is_wanted = True
+
+
 class Pool:
-    """What this node has of one account. ``told`` is what the broker knows of it, None where that
-    is not certain. ``users`` are those who hold on to it; ``is_telling`` says that a task is about
-    to tell."""
+    """What this node has of one account, and who waits for more. ``told`` is what the broker knows
+    of it, None where that is not certain. ``users`` are those who hold on to it; ``is_telling``
+    says that a task is about to tell."""
 
     def __init__(self, account: Account, counts: Mapping[str, int]) -> None:
         self.account = account
         self._counts = counts
+        self.claims: list[Claim] = []
         self.pending = 0
         self.told: int | None = None
         self.users = 0
         self.is_telling = False
         self.lock = trio.Lock()
-        """One is asked at a time: each question counts what those before it came to."""
+        """One question at a time: each counts what those before it came to."""
 
     @property
     def number(self) -> int:
@@ -72,14 +83,15 @@ class Holder:
         pool = self._pools.get(account)
         if pool is None:
             pool = self._pools[account] = Pool(account, self._counts[account.use])
+        claim = Claim()
+        pool.claims.append(claim)
         pool.users += 1
         try:
-            await self._ask(pool, most, patience)
-            try:
-                yield
-            finally:
-                pool.pending -= 1
+            await self._ask(pool, claim, most, patience)
+            yield
         finally:
+            claim.is_wanted = False
+            pool.pending -= bool(claim.is_granted)
             pool.users -= 1
             if pool.number != pool.told:
                 self._tell_soon(pool)
@@ -105,20 +117,31 @@ class Holder:
         if not (number or pool.number or pool.users or pool.is_telling):
             del self._pools[pool.account]
 
-    async def _ask(self, pool: Pool, most: float, patience: float) -> None:
-        """On return one more is pending."""
+    async def _ask(self, pool: Pool, claim: Claim, most: float, patience: float) -> None:
+        """On return it is granted."""
         with trio.move_on_after(patience):
             async with pool.lock:
-                number = pool.number + 1
-                before, pool.told = pool.told, None
-                is_held = await self._broker.hold(pool.account, number, most)
-                pool.told = number if is_held else before
-                if is_held:
-                    pool.pending += 1
-            if not is_held:
-                raise NoRoom(f"all nodes together have {most:g} already")
-            return
-        raise BrokerDown(f"the broker does not answer within {patience:g} seconds")
+                if claim.is_granted is None:  # else it was asked for with another
+                    await self._ask_for_all(pool, most)
+        if claim.is_granted is None:
+            raise BrokerDown(f"the broker does not answer within {patience:g} seconds")
+        if not claim.is_granted:
+            raise NoRoom(f"all nodes together have {most:g} already")
+
+    async def _ask_for_all(self, pool: Pool, most: float) -> None:
+        """Settle what is wanted now. Where no answer comes, each asks again for itself."""
+        pool.claims = [claim for claim in pool.claims if claim.is_wanted]
+        claims = tuple(pool.claims)
+        number = pool.number
+        pool.told = None
+        pool.told = await self._broker.hold(pool.account, number + len(claims), most)
+        pool.claims = pool.claims[len(claims) :]
+        room = max(0, pool.told - number)
+        for claim in claims:
+            claim.is_granted = claim.is_wanted and room > 0
+            if claim.is_granted:
+                room -= 1
+                pool.pending += 1
 
     def _tell_soon(self, pool: Pool) -> None:
         """Have the broker told what it does not know."""

@@ -257,10 +257,10 @@ class RedisBroker:
         is_let_in, number, reset, wait, at = reply
         return of_window(pace, bool(is_let_in), number, reset / 1000, wait / 1000, at.decode())
 
-    async def hold(self, account: Account, number: int, most: float) -> bool:
+    async def hold(self, account: Account, number: int, most: float) -> int:
         pool = self._key_of(account, "pool")
         reply = await self._lane.run("hold", pool, number, math.floor(most))
-        return reply[0] == b"held"
+        return reply[1]
 
     async def keep_holding(self, account: Account, number: int) -> int:
         reply = await self._lane.run("keep_holding", self._key_of(account, "pool"), number)

@@ -266,7 +266,7 @@ class FakePort:
     async def give_back(self, account: Account, pace: Pace, spent: Spent) -> None:
         await self._do(self._memory.spend, account, pace, -1, spent.mark)
 
-    async def hold(self, account: Account, number: int, most: float) -> bool:
+    async def hold(self, account: Account, number: int, most: float) -> int:
         return await self._do(self._memory.hold, account, number, most, self.node, self.terms)
 
     async def keep_holding(self, account: Account, number: int) -> int:

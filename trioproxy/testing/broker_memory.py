@@ -5,6 +5,7 @@ A step is a method of :class:`Memory`: it happens at once, and raises what the p
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -302,14 +303,14 @@ class Memory:
         self._set(name, ends, reset)
         return of_window(pace, has_room, len(ends), reset, wait, repr(at + WINDOW_SECONDS))
 
-    def hold(self, account: Account, number: int, most: float, node: str, terms: Terms) -> bool:
-        if self._held_by_others(account, node) + number > most:
-            return False
+    def hold(self, account: Account, number: int, most: float, node: str, terms: Terms) -> int:
+        others, own = self._held(account, node)
+        number = min(number, max(math.floor(most) - others, own))
         self.keep_holding(account, number, node, terms)
-        return True
+        return number
 
     def keep_holding(self, account: Account, number: int, node: str, terms: Terms) -> int:
-        others = self._held_by_others(account, node)
+        others, _ = self._held(account, node)
         name = account_of(account, "pool")
         pool: dict[str, tuple[float, int]] = self._get(name) or {}
         if number:
@@ -318,14 +319,16 @@ class Memory:
             del self._values[name]
         return others
 
-    def _held_by_others(self, account: Account, node: str) -> int:
+    def _held(self, account: Account, node: str) -> tuple[int, int]:
+        """How many the others have, and how many this one."""
         name = account_of(account, "pool")
         pool: dict[str, tuple[float, int]] = self._get(name) or {}
         for other in [other for other, (until, _) in pool.items() if until <= self.now]:
             del pool[other]
         if not pool:
             self._values.pop(name, None)
-        return sum(number for other, (_, number) in pool.items() if other != node)
+        own = pool[node][1] if node in pool else 0
+        return sum(number for _, number in pool.values()) - own, own
 
     # -- of who asks other nodes -------------------------------------------------------------------
 

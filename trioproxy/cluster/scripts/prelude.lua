@@ -56,18 +56,21 @@ local function tell_owner(word)
   tell(lane .. 'n:' .. owner .. ':ctl', word, request, generation, node)
 end
 
--- How many other nodes have of a pool, when those whose lease has run out are forgotten.
-local function held_by_others(pool, at)
-  local others, held = 0, redis.call('HGETALL', pool)
-  for index = 1, #held, 2 do
-    local until_, number = string.match(held[index + 1], '^(%d+) (%d+)$')
+-- How many other nodes have of a pool, and how many this one, when those whose lease has run out
+-- are forgotten.
+local function held(pool, at)
+  local others, own, all = 0, 0, redis.call('HGETALL', pool)
+  for index = 1, #all, 2 do
+    local until_, number = string.match(all[index + 1], '^(%d+) (%d+)$')
     if tonumber(until_) <= at then
-      redis.call('HDEL', pool, held[index])
-    elseif held[index] ~= node then
+      redis.call('HDEL', pool, all[index])
+    elseif all[index] == node then
+      own = tonumber(number)
+    else
       others = others + number
     end
   end
-  return others
+  return others, own
 end
 
 local function have(pool, at, number)
