@@ -32,7 +32,7 @@ def cluster_of(service: Service) -> Cluster:
 
 def node_of(service: Service) -> str:
     """What the node is called by others."""
-    return cluster_of(service).name
+    return cluster_of(service).node.name
 
 
 def make_deaf(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:

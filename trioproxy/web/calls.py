@@ -30,11 +30,8 @@ from trioproxy.web.asking import Asking, Cursor, Origin
 from trioproxy.web.caller import Caller
 from trioproxy.web.failures import Mismatch
 from trioproxy.web.messages import CacheStatus
-from trioproxy.web.places import ClusterDown, Overview, Placed, Places
+from trioproxy.web.places import BROKER_LOST, ClusterDown, Overview, Placed, Places
 from trioproxy.wire import OPENAI_RESPONSES
-
-BROKER_LOST = "broker_lost"
-"""The reason why a replica ended whose original may go on: it can be read anew."""
 
 
 class Calls:
@@ -166,16 +163,21 @@ class Calls:
 
         Raises what :meth:`find` does, and :class:`~trioproxy.web.places.ClusterDown`.
         """
+        elsewhere = self._places.elsewhere
         try:
             generation = self.find(caller, generation_id)
         except UnknownGeneration:
-            return await self._places.reach(caller, generation_id, after, up_to_now)
+            if elsewhere is None:
+                raise
+            return await elsewhere.reach(caller, generation_id, after, up_to_now)
+        if elsewhere is None or not generation.is_replica:
+            return generation
         if generation.outcome is None:
-            if generation.is_replica and up_to_now:
+            if up_to_now:
                 with suppress(UnknownGeneration, ClusterDown):  # then it is here as far as it is
-                    await self._places.reach(caller, generation_id, after, up_to_now)
+                    await elsewhere.reach(caller, generation_id, after, up_to_now)
         elif generation.outcome.reason == BROKER_LOST:
-            return await self._places.reach(caller, generation_id, after, up_to_now)
+            return await elsewhere.reach(caller, generation_id, after, up_to_now)
         return generation
 
     async def reach_response(self, caller: Caller, response_id: str) -> Generation | None:
@@ -184,11 +186,13 @@ class Calls:
         here = [one for one in self.all_of(caller) if is_response(one, response_id)]
         if here:
             return await self.reach(caller, here[-1].id, up_to_now=True)
-        return await self._places.reach_response(caller, response_id)
+        elsewhere = self._places.elsewhere
+        return None if elsewhere is None else await elsewhere.reach_response(caller, response_id)
 
     async def survey(self, caller: Caller) -> Overview | None:
         """What all nodes have that is the caller's to see; None where there is no other node."""
-        return await self._places.survey(caller)
+        elsewhere = self._places.elsewhere
+        return None if elsewhere is None else await elsewhere.survey(caller)
 
     async def describe(
         self, caller: Caller, generation_id: str, *, wide: bool
@@ -196,21 +200,24 @@ class Calls:
         """A generation as the nodes tell of it that have it. They are not asked of one that this
         node runs, unless ``wide``. None where nobody else can tell. Raises
         :class:`ExpiredGeneration`."""
-        if not wide and self._is_ours(caller, generation_id):
+        elsewhere = self._places.elsewhere
+        if elsewhere is None or (not wide and self._is_ours(caller, generation_id)):
             return None
-        return await self._places.describe(caller, generation_id)
+        return await elsewhere.describe(caller, generation_id)
 
     async def tell_timing(self, caller: Caller, generation_id: str) -> bytes | None:
         """How the tokens of a generation came to the node that runs it, as JSON. None and raises as
         :meth:`describe`."""
-        if self._is_ours(caller, generation_id):
+        elsewhere = self._places.elsewhere
+        if elsewhere is None or self._is_ours(caller, generation_id):
             return None
-        return await self._places.tell_timing(caller, generation_id)
+        return await elsewhere.tell_timing(caller, generation_id)
 
     @property
     def node(self) -> str | None:
         """What this node is called by others; None where there are none."""
-        return self._places.name
+        elsewhere = self._places.elsewhere
+        return None if elsewhere is None else elsewhere.name
 
     def stop(self, generation: Generation) -> None:
         """End it for everyone, wherever it runs. One that has ended is left as it is."""

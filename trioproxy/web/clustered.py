@@ -5,54 +5,42 @@ from __future__ import annotations
 import hashlib
 import logging
 import secrets
-from collections.abc import AsyncGenerator, Callable, Generator, Hashable, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Hashable
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any, cast
-
-import trio
+from typing import cast
 
 from trioproxy.cluster import (
     NOTICE,
     BrokerError,
     Followed,
-    Known,
     Lease,
     Node,
-    NotRunning,
-    Ref,
     Terms,
     open_node,
 )
 from trioproxy.cluster.redis import open_redis_brokers
 from trioproxy.config import Settings
 from trioproxy.fanout import (
-    FanoutError,
     Generation,
     Hub,
     Identity,
     Limits,
     TooManyGenerations,
     TooManySubscribers,
-    UnknownGeneration,
 )
 from trioproxy.gateway import Quotas, Rates
 from trioproxy.telemetry import ClusterFigures, Listener, Reader, Telemetry, Timing
 from trioproxy.web.asking import Asking
-from trioproxy.web.caller import Caller
-from trioproxy.web.calls import BROKER_LOST
 from trioproxy.web.counting import Counting, standing_of
-from trioproxy.web.places import ClusterDown, Link, Overview, Placed
-from trioproxy.web.replicas import About, ReplicaCodec, pack_about, reader_of, unpack_about
+from trioproxy.web.elsewhere import Elsewhere, replica_of
+from trioproxy.web.places import ClusterDown, Link, Placed
+from trioproxy.web.replicas import ReplicaCodec, pack_about
 from trioproxy.web.shared_limits import SharedLimits
-from trioproxy.web.surveys import Neighbours, answer
+from trioproxy.web.surveys import answer
 
 logger = logging.getLogger(__name__)
-
-REACHED = 5.0
-"""Seconds that a replica which was asked for by its id lingers, and has to catch up with what was
-read elsewhere."""
 
 
 @asynccontextmanager
@@ -104,7 +92,7 @@ class Cluster:
         self.node = node
         self.limits = limits
         self._figures = figures
-        self._neighbours = Neighbours(node.name, node.hub, node.ask)
+        self.elsewhere = Elsewhere(node)
         self._goes_alone = goes_alone
 
     @property
@@ -157,7 +145,7 @@ class Cluster:
             logger.info("a call is made unasked: %s", error)
             found = None
         if isinstance(found, Followed):
-            return self._replica(found)
+            return replica_of(self.node, found)
         await stack.enter_async_context(self.limits.room(asking.tenant))
         return stack.enter_context(self._own(asking, key)) if found is None else _at_home(found)
 
@@ -167,107 +155,6 @@ class Cluster:
         about = pack_about(asking, None if key is None else _digest(key))
         with self.node.own(request, about) as lease:
             yield _at_home(lease)
-
-    async def reach(
-        self, caller: Caller, generation_id: str, after: int | None, up_to_now: bool
-    ) -> Generation:
-        ref, known, about = await self._look(caller, generation_id)
-        if up_to_now:
-            after = await self._neighbours.find_end(caller, generation_id, known.node)
-        try:
-            async with self.node.turn(ref.request):
-                generation = self._find_replica(generation_id)
-                if generation is None:
-                    async with self.node.reach(ref) as followed:
-                        generation = self._start(followed, about)
-        except NotRunning:
-            raise _unknown(generation_id) from None
-        except BrokerError as error:
-            raise ClusterDown from error
-        await self._catch_up(generation, after)
-        return generation
-
-    def _find_replica(self, generation_id: str) -> Generation | None:
-        """The one that is here, unless it was cut off."""
-        try:
-            generation = self.hub.get(generation_id)
-        except FanoutError:
-            return None
-        outcome = generation.outcome
-        return None if outcome is not None and outcome.reason == BROKER_LOST else generation
-
-    async def _look(self, caller: Caller, generation_id: str) -> tuple[Ref, Known, About]:
-        """What there is of a generation. Raises what :meth:`reach` does."""
-        ref = Ref.parse(generation_id)
-        if ref is None:
-            raise _unknown(generation_id)
-        try:
-            known = await self.node.look(ref)
-            about = unpack_about(known.about)
-        except (NotRunning, ValueError):
-            raise _unknown(generation_id) from None
-        except BrokerError as error:
-            raise ClusterDown from error
-        if not caller.may_see(about.tenant):
-            raise _unknown(generation_id)
-        return ref, known, about
-
-    def _start(self, followed: Followed, about: About) -> Generation:
-        origin = about.origin()
-        placed = self._replica(followed)
-        assert placed.follow is not None
-        key = None if about.key is None else (about.tenant, about.key)
-        return self.hub.start(
-            None if self.hub.find(key) is not None else key,
-            placed.follow(origin),
-            linger=REACHED,
-            when_full="trim" if origin.streamed else "fail",
-            tenant=about.tenant,
-            origin=origin,
-            identity=placed.identity,
-        )
-
-    async def _catch_up(self, generation: Generation, after: int | None) -> None:
-        with (
-            trio.move_on_after(REACHED),
-            self.hub.subscribe(generation.id, linger=REACHED, counts=False) as subscriber,
-        ):
-            await generation.wait_opened()
-            while after is not None and subscriber.cursor < after:
-                try:
-                    await anext(subscriber)
-                except StopAsyncIteration:
-                    break
-
-    # -- what the others are asked -----------------------------------------------------------------
-
-    async def reach_response(self, caller: Caller, response_id: str) -> Generation | None:
-        position = await self._neighbours.find_response(caller, response_id)
-        if position is None:
-            return None
-        return await self.reach(caller, position.generation_id, position.after, False)
-
-    async def survey(self, caller: Caller) -> Overview | None:
-        return await self._neighbours.survey(caller)
-
-    async def describe(self, caller: Caller, generation_id: str) -> Mapping[str, Any] | None:
-        try:
-            await self._look(caller, generation_id)
-        except (UnknownGeneration, ClusterDown):
-            return None
-        told = await self._neighbours.survey(caller, generation_id)
-        return told.rows[0] if told.rows else None
-
-    async def tell_timing(self, caller: Caller, generation_id: str) -> bytes | None:
-        try:
-            _, known, _ = await self._look(caller, generation_id)
-        except (UnknownGeneration, ClusterDown):
-            return None
-        return await self._neighbours.tell_timing(caller, generation_id, known.node)
-
-    @property
-    def name(self) -> str:
-        return self.node.name
 
     def stop(self, generation: Generation) -> None:
         self.node.stop(generation)
@@ -281,10 +168,6 @@ class Cluster:
     def link(self) -> Link:
         are_up = [broker.up_since is not None for broker in self.node.brokers]
         return "up" if all(are_up) else "partly" if any(are_up) else "down"
-
-    def _replica(self, followed: Followed) -> Placed:
-        identity = Identity(followed.ref.public_id, is_replica=True)
-        return Placed(identity, lambda origin: self.node.mirror(followed, reader_of(origin)))
 
 
 class _Teller(Listener):
@@ -307,10 +190,6 @@ class _Teller(Listener):
         self.node.ended(generation)
         if generation.is_replica:
             self._figures.replicas_ended[outcome.kind, outcome.reason or ""] += 1
-
-
-def _unknown(generation_id: str) -> UnknownGeneration:
-    return UnknownGeneration(f"there is no generation {generation_id}")
 
 
 def _at_home(lease: Lease) -> Placed:

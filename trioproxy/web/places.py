@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
-from trioproxy.fanout import Generation, Identity, Source, UnknownGeneration
+from trioproxy.fanout import Generation, Identity, Source
 from trioproxy.gateway import Allowance
 from trioproxy.web.asking import Asking, Origin
 from trioproxy.web.caller import Caller
@@ -68,6 +68,10 @@ class LimitsOfAll(Protocol):
         ...
 
 
+BROKER_LOST = "broker_lost"
+"""The reason why a replica ended whose original may go on: it can be read anew."""
+
+
 class Overview(NamedTuple):
     """What the nodes have, together: ``rows`` as JSON, those that run first, each oldest first, and
     ``totals``. It is what ``nodes`` have told, of which those in ``truncated`` have more; those in
@@ -78,6 +82,41 @@ class Overview(NamedTuple):
     nodes: Sequence[str]
     missing: Sequence[str] | None
     truncated: Sequence[str]
+
+
+class Elsewhere(Protocol):
+    """What other nodes run."""
+
+    async def reach(
+        self, caller: Caller, generation_id: str, after: int | None, up_to_now: bool
+    ) -> Generation:
+        """The replica of a generation that another node runs, as far as event ``after`` if that has
+        come, or as far as the other node has come by now. It lingers for a moment. Raises
+        :class:`~trioproxy.fanout.UnknownGeneration` and :class:`ClusterDown`."""
+        ...
+
+    async def reach_response(self, caller: Caller, response_id: str) -> Generation | None:
+        """Likewise, up to now, the one that is the response which the engine calls so; None if no
+        node has it. Raises :class:`ClusterDown`."""
+        ...
+
+    async def survey(self, caller: Caller) -> Overview:
+        """What all nodes have that is a caller's to see."""
+        ...
+
+    async def describe(self, caller: Caller, generation_id: str) -> Mapping[str, Any] | None:
+        """What all nodes have of one generation, as JSON; None where no node tells."""
+        ...
+
+    async def tell_timing(self, caller: Caller, generation_id: str) -> bytes | None:
+        """The timing of a generation as the node tells it that runs it, as JSON; None where it does
+        not."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """What this node is called by others."""
+        ...
 
 
 class Places(Protocol):
@@ -98,39 +137,13 @@ class Places(Protocol):
         """
         ...
 
-    async def reach(
-        self, caller: Caller, generation_id: str, after: int | None, up_to_now: bool
-    ) -> Generation:
-        """The replica of a generation that another node runs, as far as event ``after`` if that has
-        come, or as far as the other node has come by now. It lingers for a moment. Raises
-        :class:`~trioproxy.fanout.UnknownGeneration` and :class:`ClusterDown`."""
-        ...
-
-    async def reach_response(self, caller: Caller, response_id: str) -> Generation | None:
-        """Likewise, up to now, the one that is the response which the engine calls so; None if no
-        node has it. Raises :class:`ClusterDown`."""
-        ...
-
-    async def survey(self, caller: Caller) -> Overview | None:
-        """What all nodes have that is a caller's to see; None where there is no other node."""
-        ...
-
-    async def describe(self, caller: Caller, generation_id: str) -> Mapping[str, Any] | None:
-        """What all nodes have of one generation, as JSON; None where no node tells."""
-        ...
-
-    async def tell_timing(self, caller: Caller, generation_id: str) -> bytes | None:
-        """The timing of a generation as the node tells it that runs it, as JSON; None where it does
-        not."""
+    def stop(self, generation: Generation) -> None:
+        """End a generation for everyone, wherever it runs."""
         ...
 
     @property
-    def name(self) -> str | None:
-        """What this node is called by others; None where there are none."""
-        ...
-
-    def stop(self, generation: Generation) -> None:
-        """End a generation for everyone, wherever it runs."""
+    def elsewhere(self) -> Elsewhere | None:
+        """What other nodes run; None where there are none."""
         ...
 
     @property
@@ -154,24 +167,7 @@ class Alone:
     ) -> AbstractAsyncContextManager[Placed]:
         return _HERE
 
-    async def reach(
-        self, caller: Caller, generation_id: str, after: int | None, up_to_now: bool
-    ) -> Generation:
-        raise UnknownGeneration(f"there is no generation {generation_id}")
-
-    async def reach_response(self, caller: Caller, response_id: str) -> Generation | None:
-        return None
-
-    async def survey(self, caller: Caller) -> Overview | None:
-        return None
-
-    async def describe(self, caller: Caller, generation_id: str) -> Mapping[str, Any] | None:
-        return None
-
-    async def tell_timing(self, caller: Caller, generation_id: str) -> bytes | None:
-        return None
-
-    name = None
+    elsewhere = None
 
     def stop(self, generation: Generation) -> None:
         generation.cancel("stopped")
