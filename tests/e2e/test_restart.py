@@ -75,11 +75,13 @@ class Clients:
         assert last[1] == DONE
         return last[0]
 
-    async def call_again_and_again(self, nursery: trio.Nursery) -> None:
+    async def call_again_and_again(
+        self, nursery: trio.Nursery, per_second: float = CALLS_PER_SECOND
+    ) -> None:
         """New calls, each on a connection of its own, until cancelled."""
         while True:
             nursery.start_soon(self.stream, "brief", BRIEF)
-            await trio.sleep(1 / CALLS_PER_SECOND)
+            await trio.sleep(1 / per_second)
 
 
 @asynccontextmanager

@@ -25,11 +25,10 @@ from tests.e2e.streams import (
     read_events,
 )
 from tests.e2e.test_restart import BRIEF, ENDLESS, Clients
-from tests.e2e.workers import DRAIN, Workers, have_ended, open_workers, watched
+from tests.e2e.workers import DRAIN, PATIENCE, Workers, have_ended, open_workers, watched
 from tests.support.rawhttp import RawClient, open_client
 
-PATIENCE = 90.0
-"""Seconds that all workers get to be replaced in, on a machine that has much else to do."""
+CALLS_PER_SECOND = 20
 
 PROMPT = "1000"
 """The longest that may come, as a rule."""
@@ -166,7 +165,7 @@ async def test_they_are_replaced_under_load_and_no_call_is_lost(
 ) -> None:
     before, clients = workers.pids(), Clients(workers.url, patience=PATIENCE)
     descriptors = workers.count_descriptors()
-    counted = (await workers.metrics())[JOINS.format("first")]
+    counted = (await workers.metrics()).get(JOINS.format("first"), 0)
     with watched(workers) as pidfds, trio.fail_after(PATIENCE):
         async with trio.open_nursery() as streams:
             for _ in range(20):
@@ -174,7 +173,7 @@ async def test_they_are_replaced_under_load_and_no_call_is_lost(
             while clients.streaming < 20:  # noqa: ASYNC110 - nothing tells
                 await trio.sleep(0.01)
             async with trio.open_nursery() as calling:
-                calling.start_soon(clients.call_again_and_again, streams)
+                calling.start_soon(clients.call_again_and_again, streams, CALLS_PER_SECOND)
                 os.kill(workers.process.pid, signal.SIGUSR2)
                 present = await workers.wait_workers(2, without=before)
                 calling.cancel_scope.cancel()
@@ -185,7 +184,7 @@ async def test_they_are_replaced_under_load_and_no_call_is_lost(
     assert ended == 2  # and the broker lives
     assert [error_of(end.words) for end in clients.ends["endless"]] == ["shutting_down"] * 20
     assert not any(b'"error"' in end.words for end in clients.ends["brief"])
-    assert len(clients.ends["brief"]) > 50
+    assert len(clients.ends["brief"]) > CALLS_PER_SECOND
     calls = 20 + len(clients.ends["brief"])
     assert (await workers.metrics())[JOINS.format("first")] == counted + calls
     assert workers.count_descriptors() == descriptors

@@ -10,12 +10,17 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, supp
 from dataclasses import dataclass
 from pathlib import Path
 
+import trio
+
 from tests.e2e.commands import Command, open_command
 from tests.e2e.polling import fetch, wait_equal
 from tests.support.rawhttp import RawClient, open_client
 from trioproxy.config import WORKER_VARIABLE
 
 DRAIN = 1.0
+
+PATIENCE = 90.0
+"""Seconds that all workers get to be replaced in, on a machine that has much else to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +66,15 @@ class Workers(Command):
     async def wait_workers(self, number: int, *, without: Sequence[int] = ()) -> list[int]:
         """Wait until so many serve, and none of ``without`` is left."""
 
-        async def measure() -> tuple[float, bool]:
-            metrics = await self.metrics()
-            left = set(without) & {*self.children()}
-            return metrics["trioproxy_workers"], bool(left)
+        async def count_left() -> int:
+            await trio.lowlevel.checkpoint()
+            return len(set(without) & {*self.children()})
 
-        await wait_equal((number, False), measure, what="workers", within=30.0, every=0.05)
+        async def count() -> float:
+            return (await self.metrics())["trioproxy_workers"]
+
+        await wait_equal(0, count_left, what="workers before", within=PATIENCE, every=0.05)
+        await wait_equal(number, count, what="workers", within=PATIENCE, every=0.2)
         return self.pids()
 
 
