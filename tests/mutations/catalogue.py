@@ -483,4 +483,26 @@ MUTATIONS = [
         "    def stop",
         ("tests/telemetry/test_writer.py", "tests/e2e/test_log.py"),
     ),
+    # -- many workers ------------------------------------------------------------------------------
+    Mutation(
+        "workers outlive their supervisor",
+        "serving/supervising/leash.py",
+        "ctypes.CDLL(None).prctl(1, signal.SIGKILL)",
+        "pass",
+        ("tests/serving/supervising/test_leash.py",),
+    ),
+    Mutation(
+        "a seat is taken twice",
+        "serving/supervising/crew.py",
+        "                if seat.worker is worker and not self._is_ending:\n",
+        "                if not self._is_ending:\n",
+        ("tests/serving/supervising/test_crew.py",),
+    ),
+    Mutation(
+        "what a worker has counted is gone with it",
+        "serving/supervising/figures.py",
+        "        self._past = sum_expositions([self._past, past])\n",
+        "",
+        ("tests/serving/supervising/test_figures.py",),
+    ),
 ]
