@@ -25,8 +25,7 @@ MUTATIONS = [
     Mutation(
         "leaving takes a task of its own",
         "fanout/generation.py",
-        "        finally:\n            self._leave(subscriber)\n",
-        "        finally:\n"
+        "            self._leave(subscriber)\n",
         "            token = trio.lowlevel.current_trio_token()\n"
         "            token.run_sync_soon(self._leave, subscriber)\n",
         HUB,
