@@ -11,6 +11,7 @@ from trio.testing import MockClock
 from trioproxy.cluster import (
     MAIL_START,
     START,
+    Addition,
     Batch,
     BrokerDown,
     Cursor,
@@ -171,7 +172,7 @@ def test_an_operation_that_is_cancelled_anywhere_was_done_or_not() -> None:
         lease = await own(one)
         with trial.target():
             await two.join(REF)
-            await one.publish(lease, EVENTS, after=0)
+            await one.publish([Addition(lease, EVENTS, 0)])
             await two.read({REF: START}, MAIL_START, wait=10)
             await two.send("one", Letter("cancel", REF, "two"))
             await two.leave(REF)
