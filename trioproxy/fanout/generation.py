@@ -145,9 +145,6 @@ class Generation:
         try:
             yield subscriber
         finally:
-            if counts:
-                self.readers -= 1
-                self._shares.remove_subscriber(self.tenant)
             self._leave(subscriber)
 
     def outlive_subscribers(self, linger: float) -> None:
@@ -159,6 +156,9 @@ class Generation:
 
     def _leave(self, subscriber: Subscriber) -> None:
         self.subscribers.discard(subscriber)
+        if subscriber.counts:
+            self.readers -= 1
+            self._shares.remove_subscriber(self.tenant)
         self.waiting.discard(subscriber)
         self.pump.give_back(subscriber)
         subscriber.bell.close()
