@@ -7,7 +7,13 @@ from pathlib import Path
 
 from tests.cluster.brokers import share_server
 from tests.cluster.servers import Server
-from tests.cluster.test_counting import STALLED, both_reading, samples_of, two_proxies
+from tests.cluster.test_counting import (
+    STALLED,
+    both_reading,
+    only_one_of,
+    samples_of,
+    two_proxies,
+)
 from tests.web.service import Service, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -49,7 +55,7 @@ async def test_nodes_share_under_these_rights(server: Server) -> None:
                 return (await samples_of(one))["cluster_published_entries_total",] > 0
 
             await wait_until(is_published)
-            (found,) = await one.list_generations()
+            found = await only_one_of(one)
             await two.http.delete(f"/v1/generations/{found['id']}")
             assert (await one.outcome_of(found["id"]))["reason"] == "stopped"
             refused = await refused_of(one) | await refused_of(two)
