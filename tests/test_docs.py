@@ -29,3 +29,28 @@ def test_every_file_that_a_document_names_exists() -> None:
 
     missing = [one for one in named if not any((at / one).exists() for at in (ROOT, PACKAGE))]
     assert missing == []
+
+
+def test_every_link_within_the_documents_leads_somewhere() -> None:
+    broken: list[str] = []
+    for document in DOCUMENTS:
+        for target in re.findall(r"\]\(([^)\s]+)\)", prose_of(document)):
+            if "://" in target or target.startswith("mailto:"):
+                continue
+            path, _, anchor = target.partition("#")
+            file = (document.parent / path).resolve() if path else document
+            if not file.exists() or (anchor and anchor not in anchors_of(file)):
+                broken.append(f"{document.name}: {target}")
+
+    assert broken == []
+
+
+def prose_of(file: Path) -> str:
+    """Its text without code."""
+    return re.sub(r"```.*?```", "", file.read_text(), flags=re.DOTALL)
+
+
+def anchors_of(file: Path) -> set[str]:
+    """As GitHub makes them of headings."""
+    headings = re.findall(r"^#+ (.+)$", prose_of(file), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
