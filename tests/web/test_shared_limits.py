@@ -133,9 +133,10 @@ async def test_who_joins_what_runs_elsewhere_is_counted_once(broker: Server) -> 
     async with (
         open_nodes(broker, requests_per_minute=3) as (one, two),
         one.ask(headers=share) as first,
-        two.ask(headers=share) as second,
     ):
-        heads = [await first.response_head(), await second.response_head()]
+        heads = [await first.response_head()]
+        async with two.ask(headers=share) as second:
+            heads.append(await second.response_head())
         left = await ask(one)
 
     assert [head.headers[REMAINING] for head in heads] == ["2", "1"]
