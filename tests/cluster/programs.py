@@ -20,7 +20,7 @@ from tests.cluster.nodes import Member, open_member
 from tests.support.reading import Reading
 from tests.support.source import ScriptedSource
 from trioproxy.cluster import BrokerError, Terms
-from trioproxy.cluster.keys import epoch_of
+from trioproxy.cluster.keys import epoch_of, nodes_of
 from trioproxy.fanout import COMPLETED, FanoutError, Gap, Outcome, SourceFailed, Subscriber
 from trioproxy.testing.broker import FakeBroker
 
@@ -338,5 +338,5 @@ async def run_program(program: list[Operation]) -> None:
                 assert not lane.follower.followed, "something is followed still"
         await trio.sleep(TERMS.retention + TERMS.ttl)
         left = {name for name in world.broker.memory.seconds_left() if ":n:" not in name}
-        assert left <= {epoch_of()}, f"keys are left: {left}"
+        assert left <= {epoch_of(), nodes_of()}, f"keys are left: {left}"
         nursery.cancel_scope.cancel()
