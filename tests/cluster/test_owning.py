@@ -310,7 +310,8 @@ async def test_every_key_runs_out(shared: Shared) -> None:
 
     left = await shared.seconds_left()
 
-    assert {name.rsplit(":")[-1] for name in left} == {"rk", "m", "s", "l", "ctl", "epoch"}
+    kinds = {"rk", "m", "s", "l", "ctl", "epoch", "nodes"}
+    assert {name.rsplit(":")[-1] for name in left} == kinds
     assert all(0 < seconds <= 60 for name, seconds in left.items() if ":0:" not in name)
     assert all(590 < seconds <= 600 for name, seconds in left.items() if ":0:" in name)
 
