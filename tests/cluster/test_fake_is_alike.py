@@ -70,7 +70,9 @@ def steps() -> st.SearchStrategy[Step]:
             lambda args: lambda at: at.finish(args[0], COMPLETED, last=args[1])
         ),
         "restore": st.tuples(leases, st.none() | spans).map(
-            lambda args: lambda at: at.restore(args[0], b"about", b"", args[1])
+            lambda args: (
+                lambda at: at.restore(args[0], b"about", b"", args[1], is_wanted=args[0].fence == 1)
+            )
         ),
         "send": refs.map(lambda ref: lambda at: at.send("two", Letter("cancel", ref, at.node))),
         "spend": st.tuples(accounts, paces).map(lambda args: lambda at: at.spend(*args)),

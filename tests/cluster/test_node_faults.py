@@ -194,6 +194,30 @@ async def test_a_broker_that_restarts_empty_is_told_again_and_no_second_call_is_
         check(one, two, mine, theirs)
 
 
+async def test_who_comes_back_late_to_a_broker_that_restarted_empty_has_not_left(
+    autojump_clock: MockClock,
+) -> None:
+    broker = FakeBroker()
+    async with open_members(broker, 2) as (one, two), AsyncExitStack() as stack:
+        async with one.reading():
+            (call,) = one.calls
+            second = await stack.enter_async_context(two.reading())
+            await trio.sleep(1)
+        await trio.sleep(1)  # it was left at home, and is read by the other node alone
+        broker.cut("node0")
+        broker.cut("node1")
+        broker.wipe()
+        broker.mend("node0")
+        await trio.sleep(2 * BEAT)  # the owner has looked who is interested
+        broker.mend("node1")
+        await trio.sleep(2 * TERMS.lease)
+        call.complete(b"text")
+
+        reading = await read_to_end(second)
+
+    assert (reading.data, reading.end) == ([b"text", b"[DONE]"], COMPLETED)
+
+
 async def test_replies_that_are_lost_change_nothing(autojump_clock: MockClock) -> None:
     broker = FakeBroker()
     async with running(broker) as (one, two, mine, theirs):

@@ -245,10 +245,17 @@ class Broker(Protocol):
         ...
 
     async def restore(
-        self, lease: Lease, about: bytes, head: bytes | None, batch: Batch | None
+        self,
+        lease: Lease,
+        about: bytes,
+        head: bytes | None,
+        batch: Batch | None,
+        *,
+        is_wanted: bool = False,
     ) -> Restored:
         """Own again what the broker may have lost, with the beginning of its log; or for the first
-        time what need not be elected. Where nothing was lost it is a renewal.
+        time what need not be elected. Where nothing was lost it is a renewal. If it ``is_wanted``,
+        somebody counts as interested for a lease: who was has to come back first.
 
         Raises :class:`Fenced`, or :class:`NotRunning` where it is known to have ended.
         """

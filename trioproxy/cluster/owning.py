@@ -213,7 +213,9 @@ class Owner:
         if generation.head is not None:
             head = self._codec.pack_head(generation.head)
         try:
-            restored = await self._broker.restore(owned.lease, owned.about, head, None)
+            restored = await self._broker.restore(
+                owned.lease, owned.about, head, None, is_wanted=owned.is_wanted
+            )
         except (Fenced, NotRunning):
             self._lose(owned)
             return

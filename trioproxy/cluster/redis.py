@@ -231,11 +231,19 @@ class RedisBroker:
         await self._run_for(lease.ref, "finish", lease.fence, last, payload)
 
     async def restore(
-        self, lease: Lease, about: bytes, head: bytes | None, batch: Batch | None
+        self,
+        lease: Lease,
+        about: bytes,
+        head: bytes | None,
+        batch: Batch | None,
+        *,
+        is_wanted: bool = False,
     ) -> Restored:
         marked = b"" if head is None else b"h" + head
         seq, payload = (0, b"") if batch is None else (batch.last, pack_batch(batch))
-        reply = await self._run_for(lease.ref, "restore", lease.fence, about, marked, seq, payload)
+        reply = await self._run_for(
+            lease.ref, "restore", lease.fence, about, marked, seq, payload, int(is_wanted)
+        )
         return Restored(int(reply[1]), bool(reply[2]))
 
     # -- of all nodes together ---------------------------------------------------------------------

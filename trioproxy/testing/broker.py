@@ -254,10 +254,16 @@ class FakePort:
         await self._do(self._memory.finish, lease, outcome, last, detail, self.terms)
 
     async def restore(
-        self, lease: Lease, about: bytes, head: bytes | None, batch: Batch | None
+        self,
+        lease: Lease,
+        about: bytes,
+        head: bytes | None,
+        batch: Batch | None,
+        *,
+        is_wanted: bool = False,
     ) -> Restored:
         return await self._do(
-            self._memory.restore, lease, self.node, about, head, batch, self.terms
+            self._memory.restore, lease, self.node, about, head, batch, is_wanted, self.terms
         )
 
     async def spend(self, account: Account, pace: Pace) -> Spent:

@@ -256,6 +256,7 @@ class Memory:
         about: bytes,
         head: bytes | None,
         batch: Batch | None,
+        is_wanted: bool,
         terms: Terms,
     ) -> Restored:
         keys = keys_of(lease.ref)
@@ -265,6 +266,8 @@ class Memory:
         else:
             self._values.pop(keys.interest, None)
             self._values.pop(keys.log, None)
+            if is_wanted:
+                self._set(keys.interest, {node: self.now + terms.lease}, terms.ttl)
             meta = _Meta(node, lease.fence, 0.0, about, head=head)
             self._set(keys.meta, meta, terms.ttl)
             if head is not None:
