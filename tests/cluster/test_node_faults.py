@@ -313,3 +313,26 @@ def check(one: Member, two: Member, mine: Running, theirs: Running) -> None:
         assert run.reading.data == [b"%d" % number for number in range(len(run.reading.data))]
         assert run.reading.accounted == list(range(1, len(run.reading.data) + 1))
     assert len(mine.reading.data) - len(theirs.reading.data) < 5
+
+
+async def test_an_owner_that_closes_it_unasked_is_told_as_lost_to_readers_elsewhere(
+    autojump_clock: MockClock,
+) -> None:
+    broker = FakeBroker()
+    async with open_members(broker, 2) as (one, two), AsyncExitStack() as stack:
+        async with one.reading():
+            (call,) = one.calls
+            call.arrive(*(b"%d" % number for number in range(5000)))
+            reader = await stack.enter_async_context(two.reading())
+            await trio.sleep(0.001)  # it has joined, and no letter has come
+            broker.cut("node0")
+        await trio.sleep(1)
+        broker.mend("node0")
+
+        reading = await read_to_end(reader)
+
+        assert not call.is_open
+        assert reading.data == [b"%d" % number for number in range(len(reading.data))]
+        assert reading.accounted == list(range(1, len(reading.data) + 1))
+        assert reading.end is not None
+        assert reading.end.reason == "owner_lost"

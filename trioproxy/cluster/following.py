@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import trio
 
-from trioproxy.cluster.broker import MAIL_START, Broker, Joined, Letter, News
+from trioproxy.cluster.broker import MAIL_START, Broker, Joined, Letter
 from trioproxy.cluster.entries import START, Ending, Head, Part
 from trioproxy.cluster.errors import BrokerDown, BrokerError
 from trioproxy.cluster.keys import Ref
@@ -98,28 +98,23 @@ class Follower:
         while True:
             try:
                 with trio.CancelScope() as self._reading:
-                    self._tell(await self._read())
+                    await self._read_on()
             except BrokerDown:
                 await self._wait_up()
             except BrokerError as error:
                 logger.error("the broker does not let this node read: %s", error)
                 await trio.sleep(PAUSE * 10)
 
-    async def _read(self) -> News:
-        places = {
-            ref: followed.cursor
-            for ref, followed in self.followed.items()
-            if not followed.has_ended
-        }
-        return await self._broker.read(places, self._mail, wait=READ_SECONDS)
-
-    def _tell(self, news: News) -> None:
+    async def _read_on(self) -> None:
+        read = {ref: followed for ref, followed in self.followed.items() if not followed.has_ended}
+        places = {ref: followed.cursor for ref, followed in read.items()}
+        news = await self._broker.read(places, self._mail, wait=READ_SECONDS)
         self._mail = news.mail
         for letter in news.letters:
             self._on_letter(letter)
         for ref, (cursor, parts) in news.logs.items():
-            followed = self.followed.get(ref)
-            if followed is not None:  # and not forgotten while it was read
+            followed = read[ref]
+            if self.followed.get(ref) is followed:  # and not forgotten, or begun anew, meanwhile
                 followed.cursor = cursor
                 followed.add(parts)
 

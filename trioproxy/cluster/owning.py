@@ -24,7 +24,7 @@ from trioproxy.cluster.errors import BrokerDown, BrokerError, Fenced, NotRunning
 from trioproxy.cluster.keys import Ref
 from trioproxy.cluster.publishing import PAUSE, Publication, Publisher
 from trioproxy.cluster.watching import NodeWatch
-from trioproxy.fanout import ExpiredGeneration, FanoutError, Generation, Hub, Outcome
+from trioproxy.fanout import ABANDONED, ExpiredGeneration, FanoutError, Generation, Hub, Outcome
 from trioproxy.fanout.outcome import failed
 
 T = TypeVar("T")
@@ -41,7 +41,8 @@ class Owned:
 
     ``is_wanted`` says that somebody is interested, as was heard last. ``parting`` waits for its
     deadline, at which the generation ends if nobody reads it; ``is_closing`` says that the broker
-    is being asked whether it can, ``is_ending`` that its end is being told.
+    is being asked whether it can, ``is_ending`` that its end is being told, ``is_put_by`` that it
+    had ended when somebody asked.
     """
 
     def __init__(self, lease: Lease, about: bytes, generation: Generation) -> None:
@@ -53,6 +54,7 @@ class Owned:
         self.parting: trio.CancelScope | None = None
         self.is_closing = False
         self.is_ending = False
+        self.is_put_by = False
 
     @property
     def is_deserted(self) -> bool:
@@ -168,6 +170,7 @@ class Owner:
             if generation.is_replica:
                 return
             owned = self.owned[ref] = Owned(Lease(ref, 1), b"", generation)
+            owned.is_put_by = True
         self._publish(owned)
 
     def close(self) -> None:
@@ -314,6 +317,7 @@ class Owner:
             elif not is_put_by or owned.is_wanted:  # somebody has come
                 owned.is_ending = False
                 if is_put_by:
+                    owned.is_put_by = True
                     self._end_publication(owned)
                     owned.publication.go_back(0)
                 self._publish(owned)
@@ -325,6 +329,8 @@ class Owner:
         generation = owned.generation
         outcome = generation.outcome
         assert outcome is not None
+        if outcome == ABANDONED and not owned.is_put_by:
+            outcome = OWNER_LOST  # it was closed unasked, and somebody was there
         detail = b"" if outcome.error is None else self._codec.pack_error(outcome.error)
         last = generation.transcript.last
         await self._broker.finish(owned.lease, outcome, last=last, detail=detail)

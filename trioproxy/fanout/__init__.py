@@ -100,7 +100,7 @@ from trioproxy.fanout.errors import (
     UnknownGeneration,
 )
 from trioproxy.fanout.event import Arrival, Batch, Event, Gap, Renderer
-from trioproxy.fanout.generation import Generation, Mode
+from trioproxy.fanout.generation import ABANDONED, Generation, Mode
 from trioproxy.fanout.hub import Hub, Identity, open_hub
 from trioproxy.fanout.limits import Limits, Share, ShareOf
 from trioproxy.fanout.outcome import (
@@ -118,6 +118,7 @@ from trioproxy.fanout.transcript import Transcript, WhenFull
 from trioproxy.fanout.watch import Watch, WatchFactory, watch_nothing
 
 __all__ = [
+    "ABANDONED",
     "COMPLETED",
     "Arrival",
     "Batch",

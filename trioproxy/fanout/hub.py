@@ -323,7 +323,8 @@ class Hub:
             self.shares.remove_generation(generation.tenant)
         if generation.key is not None:
             del self._by_key[generation.key]
-        if generation.is_replica and generation.outcome == ABANDONED:
+        is_abandoned = generation.outcome == ABANDONED and not generation.subscribers
+        if generation.is_replica and is_abandoned:  # else that was told of what it copies
             generation.transcript.clear()
         else:
             self._retention.add(generation)
