@@ -11,7 +11,7 @@ from tests.support.source import DONE, ScriptedSource
 from trioproxy.cluster import Broker, Lease, NodeWatch, Ref, Terms
 from trioproxy.cluster.following import Followed
 from trioproxy.cluster.node import Node, open_node
-from trioproxy.cluster.owning import NOTICE
+from trioproxy.cluster.parting import NOTICE
 from trioproxy.fanout import (
     COMPLETED,
     FanoutError,

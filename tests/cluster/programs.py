@@ -333,9 +333,8 @@ async def run_program(program: list[Operation]) -> None:
             assert not any(call.is_open for call in member.calls), "a call without readers"
             assert not member.node.hub.running
         for place in world.places:
-            for lane in place.member.node._lanes:  # pyright: ignore
-                assert not lane.owner.owned, "something is owned still"
-                assert not lane.follower.followed, "something is followed still"
+            assert place.member.node.leases == 0, "something is owned still"
+            assert place.member.node.replicas == 0, "something is followed still"
         await trio.sleep(TERMS.retention + TERMS.ttl)
         left = {name for name in world.broker.memory.seconds_left() if ":n:" not in name}
         assert left <= {epoch_of(), nodes_of()}, f"keys are left: {left}"

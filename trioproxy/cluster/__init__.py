@@ -44,7 +44,7 @@ from trioproxy.cluster.following import Followed
 from trioproxy.cluster.holding import NoRoom
 from trioproxy.cluster.keys import Account, Ref, Use
 from trioproxy.cluster.node import Node, open_node
-from trioproxy.cluster.owning import NOTICE
+from trioproxy.cluster.parting import NOTICE
 from trioproxy.cluster.spending import Pace, Spent
 from trioproxy.cluster.surveys import Heard
 from trioproxy.cluster.watching import NodeWatch

@@ -161,19 +161,19 @@ class Node:
         Raises :class:`BrokerError`. If cancelled, nothing is held.
         """
         ref = Ref.new(request)
-        owner = self._lane(request).owner
-        owner.expect(ref)
+        unbegun = self._lane(request).owner.unbegun
+        unbegun.expect(ref)
         try:
             found = await self._elect(ref, about)
         except BaseException:
-            owner.give_back(Lease(ref, 1))  # it may have been elected unheard
+            unbegun.give_back(Lease(ref, 1), None)  # it may have been elected unheard
             raise
         self._watch.elected(is_owner=isinstance(found, Lease))
         if isinstance(found, Lease):
             with self._placing(found, about):
                 yield found
         else:
-            owner.expect_no_more(ref)
+            unbegun.take(ref)
             with self._starting(found):
                 yield found
 
@@ -300,7 +300,7 @@ class Node:
             raise
         finally:
             if self._placed.pop(public_id, None) is not None:
-                self._lane(lease.ref.request).owner.give_back(lease, why)
+                self._lane(lease.ref.request).owner.unbegun.give_back(lease, why)
 
     @contextmanager
     def _starting(self, followed: Followed) -> Generator[Followed]:

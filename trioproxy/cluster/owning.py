@@ -3,47 +3,39 @@
 The owner's own readers need nothing of this. For those of other nodes a *publication* subscribes to
 the generation and is written to its log (:mod:`trioproxy.cluster.publishing`). It is there only
 while somebody is interested, and like any subscriber it keeps the generation from ending. When
-nobody but the publication is left, the node asks the broker whether the generation can be closed,
-which it can if nobody is interested; in the same step nobody can be any more. For that moment the
-generation lingers (its *notice*).
+nobody but the publication is left, the generation parts (:mod:`trioproxy.cluster.parting`).
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from functools import partial
-from typing import TypeVar
 
 import trio
 
 from trioproxy.cluster.broker import OWNER_LOST, Broker, Lease, Letter
 from trioproxy.cluster.codec import Codec
-from trioproxy.cluster.errors import BrokerDown, BrokerError, Fenced, NotRunning
+from trioproxy.cluster.errands import Errands
+from trioproxy.cluster.errors import BrokerError, Fenced, NotRunning
 from trioproxy.cluster.keys import Ref
-from trioproxy.cluster.publishing import PAUSE, Publication, Publisher
+from trioproxy.cluster.parting import Parting
+from trioproxy.cluster.publishing import Publication, Publisher
+from trioproxy.cluster.unbegun import Unbegun
 from trioproxy.cluster.watching import NodeWatch
-from trioproxy.fanout import ABANDONED, ExpiredGeneration, FanoutError, Generation, Hub, Outcome
+from trioproxy.fanout import ABANDONED, ExpiredGeneration, FanoutError, Generation, Hub
 from trioproxy.fanout.outcome import failed
 
-T = TypeVar("T")
-
 logger = logging.getLogger(__name__)
-
-NOTICE = 0.4
-"""Seconds that the broker has to say whether a generation can be closed. If it does not say so, the
-generation is closed: what is certain is that nobody reads it here."""
 
 
 class Owned:
     """A generation of this node, and what others know of it.
 
-    ``is_wanted`` says that somebody is interested, as was heard last. ``parting`` waits for its
-    deadline, at which the generation ends if nobody reads it; ``is_closing`` says that the broker
-    is being asked whether it can, ``is_ending`` that its end is being told, ``is_put_by`` that it
-    had ended when somebody asked.
+    ``is_wanted`` says that somebody is interested, as was heard last; ``is_ending`` that its end is
+    being told; ``is_put_by`` that it had ended when somebody asked.
     """
+
+    parting: Parting
 
     def __init__(self, lease: Lease, about: bytes, generation: Generation) -> None:
         self.lease = lease
@@ -51,8 +43,6 @@ class Owned:
         self.generation = generation
         self.publication = Publication(lease, generation)
         self.is_wanted = False
-        self.parting: trio.CancelScope | None = None
-        self.is_closing = False
         self.is_ending = False
         self.is_put_by = False
 
@@ -64,16 +54,14 @@ class Owned:
 
 
 class Owner:
-    """That of one node. What it starts are errands, tasks of a nursery that outlives the
-    generations; each ends when the broker has been told, and can be cancelled before: then what it
-    had to tell comes true later, as the lease runs out."""
+    """That of one node, in one lane. ``unbegun`` is what it does not own yet."""
 
     def __init__(
         self,
         broker: Broker,
         hub: Hub,
         codec: Codec,
-        errands: trio.Nursery,
+        nursery: trio.Nursery,
         watch: NodeWatch,
         *,
         always: bool,
@@ -83,61 +71,49 @@ class Owner:
         self._broker = broker
         self._hub = hub
         self._codec = codec
-        self._errands = errands
+        self._errands = Errands(nursery, broker)
+        self.unbegun = Unbegun(self._errands, codec)
         self._watch = watch
         self._always = always
         self._changed = trio.lowlevel.ParkingLot()
-        self._expected: dict[Ref, bool] = {}  # what is about to begin: whether somebody waits
 
     # -- what happens to a generation: noted in the step in which it happens -----------------------
 
-    def expect(self, ref: Ref) -> None:
-        """It is about to begin here, under this id, or to be given back; others may hear of it
-        before."""
-        self._expected[ref] = False
-
-    def expect_no_more(self, ref: Ref) -> None:
-        """It does not begin, and nobody has heard of it."""
-        self._expected.pop(ref, None)
-
     def begin(self, lease: Lease, about: bytes, generation: Generation) -> None:
         """It has started, and this node owns it."""
-        owned = self.owned[lease.ref] = Owned(lease, about, generation)
-        if self._expected.pop(lease.ref, False) or self._always:
+        owned = self._add(lease, about, generation)
+        if self.unbegun.take(lease.ref) or self._always:
             self._publish(owned)
-        if not generation.subscribers - {owned.publication.subscriber}:
-            self._part(owned, generation.linger)
+        if owned.is_deserted:
+            owned.parting.be_in(generation.linger)
+
+    def _add(self, lease: Lease, about: bytes, generation: Generation) -> Owned:
+        owned = self.owned[lease.ref] = Owned(lease, about, generation)
+        owned.parting = Parting(
+            lease,
+            self._errands,
+            is_deserted=lambda: self.owned.get(lease.ref) is owned and owned.is_deserted,
+            close=partial(self._abandon, owned),
+            keep=partial(self._publish, owned),
+        )
+        return owned
 
     def left(self, generation: Generation) -> None:
         """A subscriber has left it."""
         owned = self._find(generation)
         if owned is not None and owned.is_deserted:
-            self._part(owned, generation.linger)
+            owned.parting.be_in(generation.linger)
 
     def ended(self, generation: Generation) -> None:
         """It has its outcome."""
         owned = self._find(generation)
         if owned is None:
             return
-        if owned.parting is not None:
-            owned.parting.cancel(reason="it has ended")
+        owned.parting.drop()
         if owned.publication.subscriber is None:
             self._tell_end(owned)
         else:
             self.publisher.offer(owned.publication)
-
-    def give_back(self, lease: Lease, why: Exception | None = None) -> None:
-        """Nothing was started under this lease, for that reason. Who has come to read it meanwhile
-        is told the same."""
-
-        async def give_back() -> None:
-            with trio.move_on_after(self._broker.terms.lease):  # by then it runs out by itself
-                is_put_by = await self._try_to(lambda: self._broker.retire(lease))
-                if is_put_by is False:
-                    await self._try_to(lambda: self._tell_refusal(lease, why))
-            self.expect_no_more(lease.ref)
-
-        self._errands.start_soon(give_back, name=f"giving back of {lease.ref.public_id}")
 
     # -- what others tell --------------------------------------------------------------------------
 
@@ -155,21 +131,20 @@ class Owner:
                 pass  # it is none of this node's any more
 
     def _wake(self, ref: Ref, owned: Owned | None) -> None:
-        if ref in self._expected:
-            self._expected[ref] = True
+        if self.unbegun.wake(ref):
             return
         if owned is None:
             try:
                 generation = self._hub.get(ref.public_id)
             except ExpiredGeneration:
-                self._refuse(Lease(ref, 1), failed("expired"))
+                self.unbegun.refuse(Lease(ref, 1), failed("expired"))
                 return
             except FanoutError:  # it was elected, and had given up waiting to hear so
-                self._refuse(Lease(ref, 1), OWNER_LOST)
+                self.unbegun.refuse(Lease(ref, 1), OWNER_LOST)
                 return
             if generation.is_replica:
                 return
-            owned = self.owned[ref] = Owned(Lease(ref, 1), b"", generation)
+            owned = self._add(Lease(ref, 1), b"", generation)
             owned.is_put_by = True
         self._publish(owned)
 
@@ -189,7 +164,7 @@ class Owner:
     async def renew(self, owned: Owned) -> None:
         """Hold the lease for another while; restore what the broker has lost; see who is
         interested. Raises :class:`BrokerError`."""
-        if owned.is_closing or owned.is_ending:
+        if owned.parting.is_asking or owned.is_ending:
             return  # a renewal would open it again
         try:
             interested = await self._broker.renew(owned.lease)
@@ -246,9 +221,7 @@ class Owner:
         except FanoutError as error:
             logger.warning("%s is not published: %s", owned.generation.id, error)
             return
-        self._errands.start_soon(
-            self._begin_publication, owned, name=f"head of {owned.generation.id}"
-        )
+        self._errands.run(self._begin_publication, owned, name=f"head of {owned.generation.id}")
 
     async def _begin_publication(self, owned: Owned) -> None:
         """Tell the head, when it is known, and then the events."""
@@ -256,7 +229,7 @@ class Owner:
         await generation.wait_opened()
         if generation.head is not None:
             head = self._codec.pack_head(generation.head)
-            await self._try_to(lambda: self._broker.open(owned.lease, head))
+            await self._errands.try_to(lambda: self._broker.open(owned.lease, head))
         if owned.publication.subscriber is not None:
             self.publisher.offer(owned.publication)
 
@@ -264,10 +237,14 @@ class Owner:
         """Nobody is interested any more."""
         owned.is_wanted = False
         if owned.is_deserted:
-            if owned.parting is None:
-                self._part(owned, 0.0)
+            if not owned.parting.is_near:
+                owned.parting.be_in(0.0)
         elif not self._always and owned.generation.outcome is None:
             self._end_publication(owned)
+
+    def _abandon(self, owned: Owned) -> None:
+        self._end_publication(owned)
+        owned.generation.cancel("abandoned")
 
     def _end_publication(self, owned: Owned) -> None:
         owned.publication.leave()
@@ -280,8 +257,10 @@ class Owner:
             return
         match error:
             case NotRunning(state="unknown"):
-                self._errands.start_soon(
-                    self._try_to, partial(self._restore, owned), name="restoring in the cluster"
+                self._errands.run(
+                    self._errands.try_to,
+                    partial(self._restore, owned),
+                    name="restoring in the cluster",
                 )
             case NotRunning(state="closing"):
                 pass  # it is closed, or offered again when it is not
@@ -298,14 +277,14 @@ class Owner:
 
     def _tell_end(self, owned: Owned) -> None:
         owned.is_ending = True
-        self._errands.start_soon(self._end, owned, name=f"end of {owned.generation.id}")
+        self._errands.run(self._end, owned, name=f"end of {owned.generation.id}")
 
     async def _end(self, owned: Owned) -> None:
         """Free the request; and end the log, where somebody reads it or may when this node is
         gone. Where it had not been written and somebody has come, it is."""
         owned.is_wanted = False
         with trio.move_on_after(self._broker.terms.retention):
-            is_put_by = not self._always and await self._try_to(
+            is_put_by = not self._always and await self._errands.try_to(
                 lambda: self._broker.retire(owned.lease)
             )
             if is_put_by is None:
@@ -313,7 +292,7 @@ class Owner:
                 return
             is_written = owned.publication.subscriber is not None
             if not is_put_by and is_written:
-                await self._try_to(partial(self._finish, owned))
+                await self._errands.try_to(partial(self._finish, owned))
             elif not is_put_by or owned.is_wanted:  # somebody has come
                 owned.is_ending = False
                 if is_put_by:
@@ -334,70 +313,6 @@ class Owner:
         detail = b"" if outcome.error is None else self._codec.pack_error(outcome.error)
         last = generation.transcript.last
         await self._broker.finish(owned.lease, outcome, last=last, detail=detail)
-
-    def _refuse(self, lease: Lease, outcome: Outcome) -> None:
-        def finish() -> Awaitable[None]:
-            return self._broker.finish(lease, outcome, last=0)
-
-        self._errands.start_soon(self._try_to, finish, name="refusal in the cluster")
-
-    async def _tell_refusal(self, lease: Lease, why: Exception | None) -> None:
-        outcome, detail = OWNER_LOST, b""  # who has left lets another begin it
-        if why is not None:
-            outcome, detail = failed("refused"), self._codec.pack_error(why)
-        await self._broker.finish(lease, outcome, last=0, detail=detail)
-
-    # -- parting -----------------------------------------------------------------------------------
-
-    def _part(self, owned: Owned, seconds: float) -> None:
-        at = trio.current_time() + seconds
-        if owned.parting is not None:
-            owned.parting.deadline = at
-            return
-        owned.parting = trio.CancelScope(deadline=at)
-        name = f"parting of {owned.generation.id}"
-        self._errands.start_soon(self._wait_and_part, owned, owned.parting, name=name)
-
-    async def _wait_and_part(self, owned: Owned, patience: trio.CancelScope) -> None:
-        """End it when it is time, if nobody reads it then, here or elsewhere."""
-        try:
-            with patience:
-                await trio.sleep_forever()
-            if not owned.is_deserted or self.owned.get(owned.lease.ref) is not owned:
-                return
-            owned.is_closing = True
-            if not await self._can_be_closed(owned):
-                self._publish(owned)
-            elif owned.is_deserted:
-                self._end_publication(owned)
-                owned.generation.cancel("abandoned")
-            else:  # somebody came while the broker was asked
-                with suppress(BrokerError):  # or else the next renewal opens it
-                    await self._broker.renew(owned.lease)
-        finally:
-            owned.parting, owned.is_closing = None, False
-
-    async def _can_be_closed(self, owned: Owned) -> bool:
-        with trio.move_on_after(NOTICE):
-            try:
-                return await self._broker.close_if_empty(owned.lease)
-            except BrokerError as error:
-                logger.info("%s is closed unasked: %s", owned.generation.id, error)
-        return True
-
-    # -- all of them -------------------------------------------------------------------------------
-
-    async def _try_to(self, ask: Callable[[], Awaitable[T]]) -> T | None:
-        """Ask until the broker has answered. None where this node is the owner no more."""
-        while True:
-            try:
-                return await ask()
-            except BrokerDown:
-                await trio.sleep(PAUSE)
-                await self._broker.wait_up()
-            except BrokerError as error:
-                logger.info("the broker was told in vain: %s", error)
-                return None
 
     def _find(self, generation: Generation) -> Owned | None:
         ref = Ref.parse(generation.id)
