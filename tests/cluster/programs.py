@@ -125,13 +125,13 @@ class World:
 
     async def _join(self, argument: float) -> None:
         number = int(argument)
-        member = self.places[number % NODES].member
+        member = self.places[number % len(self.places)].member
         request = REQUESTS[number // NODES % len(REQUESTS)]
         self._start(member, member.reading(request))
 
     async def _join_with_linger(self, argument: float) -> None:
         number = int(argument)
-        member = self.places[number % NODES].member
+        member = self.places[number % len(self.places)].member
         request = REQUESTS[number // NODES % len(REQUESTS)]
         self._start(member, member.reading(request, LINGER))
 
@@ -139,7 +139,7 @@ class World:
         known = [reader.subscriber for reader in self.readers if reader.subscriber is not None]
         if known:
             public_id = known[int(argument) % len(known)].generation.id
-            member = self.places[int(argument) // 2 % NODES].member
+            member = self.places[int(argument) // 2 % len(self.places)].member
             self._start(member, member.reading_by_id(public_id), by_id=True)
 
     def _start(
@@ -149,6 +149,8 @@ class World:
         *,
         by_id: bool = False,
     ) -> None:
+        if any(place.member is member and place.scope.cancel_called for place in self.places):
+            return
         reader = Reader(member, by_id=by_id)
         self.readers.append(reader)
         self.nursery.start_soon(reader.read, joining)
@@ -211,12 +213,12 @@ class World:
 
     async def _cut(self, argument: float) -> None:
         self.had_faults = True
-        place = self.places[int(argument) % NODES]
+        place = self.places[int(argument) % len(self.places)]
         place.is_cut = True
         self.broker.cut(place.name)
 
     async def _mend(self, argument: float) -> None:
-        place = self.places[int(argument) % NODES]
+        place = self.places[int(argument) % len(self.places)]
         if place.is_cut:
             place.is_cut = False
             self.broker.mend(place.name)
@@ -224,14 +226,18 @@ class World:
     async def _kill(self, argument: float) -> None:
         """At once, and nothing is told to anybody."""
         self.had_faults = True
-        index = int(argument) % NODES
+        index = int(argument) % len(self.places)
+        self.broker.cut(self.places[index].name)
+        self.end_place(index)
+        await self.open_place(index)
+
+    def end_place(self, index: int) -> None:
+        """As a process that ends: its clients first."""
         place = self.places[index]
-        self.broker.cut(place.name)
         for reader in self.readers:
             if reader.member is place.member:
                 reader.scope.cancel()
         place.scope.cancel()
-        await self.open_place(index)
 
     async def _wipe(self, argument: float) -> None:
         self.had_faults = True
@@ -250,7 +256,9 @@ class World:
 
     async def _lose_replies(self, argument: float) -> None:
         self.had_faults = True
-        self.broker.lose_replies(self.places[int(argument) % NODES].name, 1 + int(argument) % 4)
+        self.broker.lose_replies(
+            self.places[int(argument) % len(self.places)].name, 1 + int(argument) % 4
+        )
 
     async def _slow(self, argument: float) -> None:
         self.broker.delay = (0.0, 0.05, 0.2)[int(argument) % 3]
@@ -264,7 +272,7 @@ class World:
         await self._go_on(0)
         self.broker.is_full = False
         self.broker.delay = 0.0
-        for index in range(NODES):
+        for index in range(len(self.places)):
             await self._mend(index)
 
     # -- what must be seen -------------------------------------------------------------------------
@@ -307,6 +315,24 @@ class World:
             ]
             assert len(running) == len(set(running)), "two calls for one request"
 
+    async def end_calls(self) -> None:
+        """Let what is open come to its end."""
+        for _ in range(len(self.calls)):
+            await self.do(Operation("say", 0, True))
+            await self.do(Operation("finish", 0, True))
+
+    def check_nothing_runs(self) -> None:
+        """When all is over, at every node."""
+        self.look()
+        waiting = [reader for reader in self.readers if not reader.has_left]
+        assert not waiting, f"{len(waiting)} readers were never told an end"
+        for member in self.members:
+            assert not any(call.is_open for call in member.calls), "a call without readers"
+            assert not member.node.hub.running
+        for place in self.places:
+            assert place.member.node.leases == 0, "something is owned still"
+            assert place.member.node.replicas == 0, "something is followed still"
+
 
 async def run_program(program: list[Operation]) -> None:
     """Play it, heal what is broken, let what is open come to its end, and look for what is left."""
@@ -321,20 +347,9 @@ async def run_program(program: list[Operation]) -> None:
         await world.heal()
         await trio.sleep(LONG)
         world.look()
-        for _ in range(len(world.calls)):
-            await world.do(Operation("say", 0, True))
-            await world.do(Operation("finish", 0, True))
-        await trio.sleep(LONG)
-        world.look()
-        waiting = [reader for reader in world.readers if not reader.has_left]
-        assert not waiting, f"{len(waiting)} readers were never told an end"
-        await trio.sleep(LONG)
-        for member in world.members:
-            assert not any(call.is_open for call in member.calls), "a call without readers"
-            assert not member.node.hub.running
-        for place in world.places:
-            assert place.member.node.leases == 0, "something is owned still"
-            assert place.member.node.replicas == 0, "something is followed still"
+        await world.end_calls()
+        await trio.sleep(2 * LONG)
+        world.check_nothing_runs()
         await trio.sleep(TERMS.retention + TERMS.ttl)
         left = {name for name in world.broker.memory.seconds_left() if ":n:" not in name}
         assert left <= {epoch_of(), nodes_of()}, f"keys are left: {left}"
