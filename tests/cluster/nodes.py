@@ -59,6 +59,9 @@ class Told(Watch):
     def left(self, subscriber: Subscriber) -> None:
         self._node().left(self._generation)
 
+    def outlives(self) -> None:
+        self._node().outlives(self._generation)
+
     def ended(self) -> None:
         self._node().ended(self._generation)
 

@@ -315,7 +315,7 @@ def check(one: Member, two: Member, mine: Running, theirs: Running) -> None:
     assert len(mine.reading.data) - len(theirs.reading.data) < 5
 
 
-async def test_an_owner_that_closes_it_unasked_is_told_as_lost_to_readers_elsewhere(
+async def test_an_owner_that_has_heard_of_readers_elsewhere_does_not_close_it_unasked(
     autojump_clock: MockClock,
 ) -> None:
     broker = FakeBroker()
@@ -324,15 +324,53 @@ async def test_an_owner_that_closes_it_unasked_is_told_as_lost_to_readers_elsewh
             (call,) = one.calls
             call.arrive(*(b"%d" % number for number in range(5000)))
             reader = await stack.enter_async_context(two.reading())
-            await trio.sleep(0.001)  # it has joined, and no letter has come
+            await trio.sleep(0.001)
             broker.cut("node0")
+        await trio.sleep(2)
+        broker.mend("node0")
+        await trio.sleep(1)
+        call.complete()
+
+        reading = await read_to_end(reader)
+
+        assert reading.data == [*(b"%d" % number for number in range(5000)), b"[DONE]"]
+        assert reading.end == COMPLETED
+
+
+async def test_an_owner_that_cannot_ask_closes_it_when_its_lease_is_over(
+    autojump_clock: MockClock,
+) -> None:
+    broker = FakeBroker()
+    async with open_members(broker, 2) as (one, two), AsyncExitStack() as stack:
+        async with one.reading():
+            (call,) = one.calls
+            reader = await stack.enter_async_context(two.reading())
+            await trio.sleep(1)
+            broker.cut("node0")
+            left_at = trio.current_time()
+        reading = await read_to_end(reader)
+        await trio.sleep(BEAT)
+
+        assert call.exits[0].at - left_at <= TERMS.lease
+        assert reading.end is not None
+        assert reading.end.reason == "owner_lost"
+
+
+async def test_an_owner_that_closes_it_unasked_is_told_as_lost_to_readers_elsewhere(
+    autojump_clock: MockClock,
+) -> None:
+    broker = FakeBroker()
+    async with open_members(broker, 2) as (one, two), AsyncExitStack() as stack:
+        async with one.reading():
+            one.calls[0].arrive(b"text")
+            await trio.sleep(1)
+            broker.cut("node0")
+            reader = await stack.enter_async_context(two.reading())
         await trio.sleep(1)
         broker.mend("node0")
 
         reading = await read_to_end(reader)
 
-        assert not call.is_open
-        assert reading.data == [b"%d" % number for number in range(len(reading.data))]
         assert reading.accounted == list(range(1, len(reading.data) + 1))
         assert reading.end is not None
         assert reading.end.reason == "owner_lost"

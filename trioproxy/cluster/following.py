@@ -79,6 +79,8 @@ class Follower:
         self._patience = patience
         self._mail = MAIL_START  # a node's name is new with each process
         self._reading = trio.CancelScope()
+        self._has_more = False  # logs than the read that waits knows of
+        self._heard_at = trio.current_time()
 
     def follow(self, ref: Ref, joined: Joined | None, node: str) -> Followed:
         """Read this log from its start; one that has ended where it was not ``joined``."""
@@ -86,6 +88,7 @@ class Follower:
         followed = self.followed[ref] = Followed(ref, node, ends)
         if joined is not None and joined.head is not None:
             followed.add([Head(joined.head)])
+        self._has_more = True
         self._reading.cancel(reason="there is another log to read")
         return followed
 
@@ -97,18 +100,23 @@ class Follower:
         """Read until cancelled. The body of a task."""
         while True:
             try:
-                with trio.CancelScope() as self._reading:
-                    await self._read_on()
+                if self._has_more:  # not to be cut short, however fast others are added
+                    self._has_more = False
+                    await self._read_on(0.0)
+                else:
+                    with trio.CancelScope() as self._reading:
+                        await self._read_on(READ_SECONDS)
             except BrokerDown:
-                await self._wait_up()
+                await self._wait_up(PAUSE)
             except BrokerError as error:
                 logger.error("the broker does not let this node read: %s", error)
-                await trio.sleep(PAUSE * 10)
+                await self._wait_up(PAUSE * 10)
 
-    async def _read_on(self) -> None:
+    async def _read_on(self, seconds: float) -> None:
         read = {ref: followed for ref, followed in self.followed.items() if not followed.has_ended}
         places = {ref: followed.cursor for ref, followed in read.items()}
-        news = await self._broker.read(places, self._mail, wait=READ_SECONDS)
+        news = await self._broker.read(places, self._mail, wait=seconds)
+        self._heard_at = trio.current_time()
         self._mail = news.mail
         for letter in news.letters:
             self._on_letter(letter)
@@ -118,11 +126,11 @@ class Follower:
                 followed.cursor = cursor
                 followed.add(parts)
 
-    async def _wait_up(self) -> None:
-        await trio.sleep(PAUSE)
-        with trio.move_on_after(self._patience) as patience:
+    async def _wait_up(self, pause: float) -> None:
+        await trio.sleep(pause)
+        with trio.move_on_at(self._heard_at + self._patience):
             await self._broker.wait_up()
-        if patience.cancelled_caught:
+        if trio.current_time() >= self._heard_at + self._patience:
             for followed in self.followed.values():
                 followed.lose(BrokerLost(f"the broker was away for {self._patience:g} seconds"))
             await self._broker.wait_up()

@@ -19,6 +19,7 @@ from trioproxy.cluster.keys import Ref
 from trioproxy.cluster.owning import Owner
 from trioproxy.cluster.surveys import Surveys
 from trioproxy.cluster.watching import NodeWatch
+from trioproxy.fanout.outcome import failed
 
 logger = logging.getLogger(__name__)
 
@@ -64,13 +65,21 @@ class AtLane:
 
     async def _keep(self, followed: Followed) -> None:
         """Stay interested, and see whether the owner still lives."""
-        if followed.has_ended or math.isinf(followed.lease_ends):
+        if followed.has_ended:
+            return
+        if math.isinf(followed.lease_ends):  # it has ended; but its log may be lost, unread
+            try:
+                await self.broker.look(followed.ref)
+            except NotRunning:
+                followed.add([Ending(followed.cursor.seq, failed("expired"))])
             return
         now = trio.current_time
         try:
             try:
                 followed.lease_ends = now() + await self.broker.keep_interest(followed.ref)
             except (InterestLost, NotRunning):  # the owner may have put it by, unread
+                if self.follower.followed.get(followed.ref) is not followed:
+                    return
                 joined = await self.broker.join(followed.ref, revive=True)
                 followed.lease_ends = now() + joined.lease_left
         except NotRunning as error:  # what has ended tells so in its log

@@ -9,7 +9,7 @@ from functools import partial
 
 import trio
 
-from trioproxy.cluster.broker import Broker, Known, Lease, Letter, Running
+from trioproxy.cluster.broker import Broker, Joined, Known, Lease, Letter, Running
 from trioproxy.cluster.codec import Codec
 from trioproxy.cluster.errors import NotRunning
 from trioproxy.cluster.following import Followed, Follower
@@ -221,7 +221,8 @@ class Node:
         followed = lane.follower.followed.get(ref)
         if followed is not None:
             letter = Letter("cancel", followed.ref, lane.broker.node)
-            self._run_errand(partial(lane.broker.send, followed.node, letter), "stopping")
+            send = partial(lane.broker.send, followed.node, letter)
+            lane.owner.errands.run(_insist, lane, send, name=f"stopping of {generation.id}")
 
     # -- what is told of the hub's generations -----------------------------------------------------
 
@@ -238,6 +239,12 @@ class Node:
         if ref is not None:
             self._lane(ref.request).owner.left(generation)
         self.holder_of(generation.tenant).changed(Account(generation.tenant, "subscribers"))
+
+    def outlives(self, generation: Generation) -> None:
+        """It may outlive its last subscriber for longer."""
+        ref = Ref.parse(generation.id)
+        if ref is not None:
+            self._lane(ref.request).owner.left(generation)
 
     def ended(self, generation: Generation) -> None:
         """It has its outcome."""
@@ -276,17 +283,31 @@ class Node:
         lane = self._lane(ref.request)
         known = lane.follower.followed.get(ref)
         if known is not None:
-            return known
+            if self.hub.is_running(ref.public_id):
+                return known
+            self._unfollow(known)  # its replica is on its way out, and has taken of it
         try:
-            joined = await lane.broker.join(ref, revive=revive)
+            joined = await self._join(lane, ref, revive=revive)
         except NotRunning as error:
-            if error.state not in ("ended", "lost"):
-                raise
+            if error.state != "ended" and not (error.state == "lost" and revive):
+                raise  # what was lost before somebody came to it is begun anew
             return lane.follower.follow(ref, None, "")
         except BaseException:
             self._leave(ref)
             raise
         return lane.follower.follow(ref, joined, joined.node)
+
+    async def _join(self, lane: AtLane, ref: Ref, *, revive: bool) -> Joined:
+        while True:
+            try:
+                return await lane.broker.join(ref, revive=revive)
+            except NotRunning as error:
+                if not revive or error.state != "closing":
+                    raise
+            if lane.may_judge:
+                with suppress(NotRunning):
+                    await lane.reap(ref)  # if its owner is gone that closed it
+            await trio.sleep(SOON)  # and it is put by, or open again
 
     @contextmanager
     def _placing(self, lease: Lease, about: bytes) -> Generator[None]:
@@ -334,6 +355,12 @@ class Node:
     def _run_errand(self, ask: Callable[[], Awaitable[object]], name: str) -> None:
         """Have the broker told something that would come true without it, only later."""
         self._errands.start_soon(tried, ask, name=f"{name} in the cluster")
+
+
+async def _insist(lane: AtLane, ask: Callable[[], Awaitable[object]]) -> None:
+    """Have done what nothing else brings about; for as long as it may be of any use."""
+    with trio.move_on_after(lane.broker.terms.ttl):
+        await lane.owner.errands.try_to(ask)
 
 
 def _hand_on(owner: Owner, surveys: Surveys, letter: Letter) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from functools import partial
+from weakref import WeakKeyDictionary
 
 import trio
 
@@ -71,16 +72,18 @@ class Owner:
         self._broker = broker
         self._hub = hub
         self._codec = codec
-        self._errands = Errands(nursery, broker)
-        self.unbegun = Unbegun(self._errands, codec)
+        self.errands = Errands(nursery, broker)
+        self.unbegun = Unbegun(self.errands, codec)
         self._watch = watch
         self._always = always
         self._changed = trio.lowlevel.ParkingLot()
+        self._about: WeakKeyDictionary[Generation, bytes] = WeakKeyDictionary()
 
     # -- what happens to a generation: noted in the step in which it happens -----------------------
 
     def begin(self, lease: Lease, about: bytes, generation: Generation) -> None:
         """It has started, and this node owns it."""
+        self._about[generation] = about
         owned = self._add(lease, about, generation)
         if self.unbegun.take(lease.ref) or self._always:
             self._publish(owned)
@@ -91,15 +94,17 @@ class Owner:
         owned = self.owned[lease.ref] = Owned(lease, about, generation)
         owned.parting = Parting(
             lease,
-            self._errands,
+            self.errands,
             is_deserted=lambda: self.owned.get(lease.ref) is owned and owned.is_deserted,
+            is_wanted=lambda: owned.is_wanted,
             close=partial(self._abandon, owned),
             keep=partial(self._publish, owned),
+            reopen=partial(self._offer, owned),
         )
         return owned
 
     def left(self, generation: Generation) -> None:
-        """A subscriber has left it."""
+        """A subscriber has left it, or it may outlive its last one for longer."""
         owned = self._find(generation)
         if owned is not None and owned.is_deserted:
             owned.parting.be_in(generation.linger)
@@ -113,7 +118,7 @@ class Owner:
         if owned.publication.subscriber is None:
             self._tell_end(owned)
         else:
-            self.publisher.offer(owned.publication)
+            self._offer(owned)
 
     # -- what others tell --------------------------------------------------------------------------
 
@@ -144,7 +149,7 @@ class Owner:
                 return
             if generation.is_replica:
                 return
-            owned = self._add(Lease(ref, 1), b"", generation)
+            owned = self._add(Lease(ref, 1), self._about.get(generation, b""), generation)
             owned.is_put_by = True
         self._publish(owned)
 
@@ -177,8 +182,7 @@ class Owner:
             return
         if self.owned.get(owned.lease.ref) is not owned or owned.is_ending:
             return
-        if owned.publication.subscriber is not None:
-            self.publisher.offer(owned.publication)  # what was refused while it was closing
+        self._offer(owned)  # what was refused while it was closing
         if interested:
             self._publish(owned)
         elif owned.is_wanted:
@@ -199,8 +203,7 @@ class Owner:
             return
         self._watch.restored(generation)
         owned.publication.go_back(restored.last)
-        if owned.publication.subscriber is not None:
-            self.publisher.offer(owned.publication)
+        self._offer(owned)
 
     def _lose(self, owned: Owned) -> None:
         """Another took this node for dead: nothing more is told of it."""
@@ -221,7 +224,7 @@ class Owner:
         except FanoutError as error:
             logger.warning("%s is not published: %s", owned.generation.id, error)
             return
-        self._errands.run(self._begin_publication, owned, name=f"head of {owned.generation.id}")
+        self.errands.run(self._begin_publication, owned, name=f"head of {owned.generation.id}")
 
     async def _begin_publication(self, owned: Owned) -> None:
         """Tell the head, when it is known, and then the events."""
@@ -229,7 +232,10 @@ class Owner:
         await generation.wait_opened()
         if generation.head is not None:
             head = self._codec.pack_head(generation.head)
-            await self._errands.try_to(lambda: self._broker.open(owned.lease, head))
+            await self.errands.try_to(lambda: self._broker.open(owned.lease, head))
+        self._offer(owned)
+
+    def _offer(self, owned: Owned) -> None:
         if owned.publication.subscriber is not None:
             self.publisher.offer(owned.publication)
 
@@ -257,8 +263,8 @@ class Owner:
             return
         match error:
             case NotRunning(state="unknown"):
-                self._errands.run(
-                    self._errands.try_to,
+                self.errands.run(
+                    self.errands.try_to,
                     partial(self._restore, owned),
                     name="restoring in the cluster",
                 )
@@ -277,22 +283,22 @@ class Owner:
 
     def _tell_end(self, owned: Owned) -> None:
         owned.is_ending = True
-        self._errands.run(self._end, owned, name=f"end of {owned.generation.id}")
+        self.errands.run(self._end, owned, name=f"end of {owned.generation.id}")
 
     async def _end(self, owned: Owned) -> None:
         """Free the request; and end the log, where somebody reads it or may when this node is
         gone. Where it had not been written and somebody has come, it is."""
         owned.is_wanted = False
         with trio.move_on_after(self._broker.terms.retention):
-            is_put_by = not self._always and await self._errands.try_to(
-                lambda: self._broker.retire(owned.lease)
-            )
+            is_put_by = not self._always and await self.errands.try_to(partial(self._put_by, owned))
+            if not owned.is_ending:  # it is written anew
+                return
             if is_put_by is None:
                 self._forget(owned)  # it is lost, or was ended before
                 return
             is_written = owned.publication.subscriber is not None
             if not is_put_by and is_written:
-                await self._errands.try_to(partial(self._finish, owned))
+                await self.errands.try_to(partial(self._finish, owned))
             elif not is_put_by or owned.is_wanted:  # somebody has come
                 owned.is_ending = False
                 if is_put_by:
@@ -303,6 +309,16 @@ class Owner:
                 if owned.publication.subscriber is not None:
                     return
         self._forget(owned)
+
+    async def _put_by(self, owned: Owned) -> bool:
+        try:
+            return await self._broker.retire(owned.lease)
+        except NotRunning as error:
+            if error.state != "unknown" or owned.publication.subscriber is None:
+                raise
+            await self._restore(owned)  # the broker has lost what somebody reads
+            owned.is_ending = False
+            return False
 
     async def _finish(self, owned: Owned) -> None:
         generation = owned.generation

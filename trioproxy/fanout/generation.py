@@ -153,6 +153,7 @@ class Generation:
         self.linger = max(self.linger, linger)
         if self.outcome is None and not self.subscribers:
             self._begin_linger()
+        self.watch.outlives()
 
     def _leave(self, subscriber: Subscriber) -> None:
         self.subscribers.discard(subscriber)

@@ -47,6 +47,9 @@ class Watch:
     def left(self, subscriber: Subscriber) -> None:
         """It has left; ``subscriber.end`` says why, None that it was its own will."""
 
+    def outlives(self) -> None:
+        """It may outlive its last subscriber for as long as its ``linger`` says by now."""
+
     def ended(self) -> None:
         """Its outcome is decided."""
 

@@ -184,6 +184,9 @@ class _Teller(Listener):
     def left(self, timing: Timing, reader: Reader) -> None:
         self.node.left(timing.generation)
 
+    def outlives(self, timing: Timing) -> None:
+        self.node.outlives(timing.generation)
+
     def ended(self, timing: Timing) -> None:
         generation, outcome = timing.generation, timing.generation.outcome
         assert outcome is not None
