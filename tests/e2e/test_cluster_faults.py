@@ -26,6 +26,7 @@ from tests.e2e.cluster_rig import (
 )
 from tests.e2e.streams import COMPLETION, REPLAY, error_of, next_event, post
 from tests.support.rawhttp import open_client
+from trioproxy.cluster.keys import Ref, keys_of
 
 JUDGED = LEASE + HEARTBEAT
 """Within so many seconds what is not renewed is seen to have run out."""
@@ -275,7 +276,8 @@ async def admin(rig: Rig) -> AsyncGenerator[Any]:
 
 async def log_of(rig: Rig, generation_id: str) -> list[tuple[int, int]]:
     """The fence and the number of each entry in a generation's log, in their order."""
-    _, request, generation = generation_id.split("_")
+    ref = Ref.parse(generation_id)
+    assert ref is not None
     async with admin(rig) as ask:
-        entries = await ask("XRANGE", f"tp:{{{request}}}:{generation}:l", "-", "+")
+        entries = await ask("XRANGE", keys_of(ref).log, "-", "+")
     return [tuple(map(int, entry[0].split(b"-"))) for entry in entries]
