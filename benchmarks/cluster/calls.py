@@ -17,8 +17,10 @@ POLL_SECONDS = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call, in trio's time; ``ended_at`` is None while it goes on."""
+    """One call, in trio's time; ``ended_at`` is None while it goes on. No two have one
+    ``number``."""
 
+    number: int
     prompt: str
     outcome: str
     began_at: float
@@ -31,6 +33,7 @@ async def fetch_calls(engine: Process) -> list[Call]:
     shift = trio.current_time() - time.time()
     return [
         Call(
+            record["began_unix_ns"],
             record["prompt"],
             record["outcome"],
             record["began_unix_ns"] / NANOSECONDS + shift,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 import trio
@@ -74,7 +74,8 @@ class Churn:
         self._judged = 1.25 * plan.lease
         self._troubles = Troubles(2 * plan.lease, self.findings.troubles)
         self._keys = Keys(rig.broker.port)
-        self._calls: dict[tuple[str, float], Call] = {}
+        self._calls: dict[int, Call] = {}
+        self._collected_at = trio.current_time()
         self._recent: deque[Question] = deque(maxlen=RECENT_QUESTIONS)
         self._asked = 0
         self._baselines: dict[Process, dict[str, int]] = {}
@@ -151,8 +152,12 @@ class Churn:
             show(self.findings)
 
     async def _collect_calls(self) -> None:
-        for call in await fetch_calls(self._rig.engine):
-            self._calls[call.prompt, round(call.began_at, 2)] = call
+        found = {call.number: call for call in await fetch_calls(self._rig.engine)}
+        for number, call in self._calls.items():
+            if call.ended_at is None and number not in found:  # as the list was cleared
+                self._calls[number] = replace(call, ended_at=self._collected_at)
+        self._calls |= found
+        self._collected_at = trio.current_time()
         await trio.to_thread.run_sync(fetch, self._rig.engine, "/calls", "DELETE")
 
     async def _note_baseline(self, node: NodeServer) -> None:

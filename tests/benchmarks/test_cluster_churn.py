@@ -38,12 +38,12 @@ def test_a_failure_is_wrong_without_trouble(ending: str, begun_at: float, is_wro
 
 
 def test_two_calls_beside_each_other_are_wrong_without_trouble() -> None:
-    first, second = Call("prompt", "completed", 5, 20), Call("prompt", "active", 16, None)
+    first, second = Call(0, "prompt", "completed", 5, 20), Call(1, "prompt", "active", 16, None)
 
     assert list(doubled_calls([second, first], QUIET))
     assert not list(doubled_calls([second, first], TROUBLED))
-    assert not list(doubled_calls([first, Call("prompt", "completed", 20.1, 21)], QUIET))
-    assert not list(doubled_calls([first, Call("other", "completed", 16, 21)], QUIET))
+    assert not list(doubled_calls([first, Call(0, "prompt", "completed", 20.1, 21)], QUIET))
+    assert not list(doubled_calls([first, Call(0, "other", "completed", 16, 21)], QUIET))
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_two_calls_beside_each_other_are_wrong_without_trouble() -> None:
 def test_a_call_that_nobody_reads_is_wrong(
     visits: list[tuple[float, float]], troubles: Troubles, is_wrong: bool
 ) -> None:
-    call = Call("prompt", "aborted", 4.1, 9)
+    call = Call(0, "prompt", "aborted", 4.1, 9)
     seen = [Visit("prompt", begun_at, ended_at, LEFT) for begun_at, ended_at in visits]
 
     found = list(unread_calls([call], seen, troubles, judged=2.5, now=20))

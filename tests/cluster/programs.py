@@ -301,8 +301,7 @@ class World:
             assert end.reason in ("stopped", "shutdown", "abandoned", "broken", "elsewhere"), str(
                 end
             )
-            if end.reason == "abandoned" and not reader.by_id:
-                assert self.had_faults, "it was abandoned by its reader"
+            assert end.reason != "abandoned" or reader.by_id, "it was abandoned by its reader"
 
     def look_at_calls(self) -> None:
         """When nothing has gone wrong: one call for each request."""

@@ -27,14 +27,16 @@ class BrokerLost(Exception):
 
 class Followed:
     """A log as far as it has come. ``node`` owns the generation, and ``lease_ends`` is by when it
-    must have renewed, by trio's clock, as was heard last (infinity: nobody need renew).
+    must have renewed, by trio's clock, as was heard last (infinity: nobody need renew). ``ran``
+    says that it was begun to be followed while it ran, so that it cannot have been abandoned.
 
     What comes waits here until one task takes it; that task only appends it to a transcript, so
     what waits is what a read brings.
     """
 
-    def __init__(self, ref: Ref, node: str, lease_ends: float) -> None:
+    def __init__(self, ref: Ref, node: str, lease_ends: float, *, ran: bool) -> None:
         self.ref = ref
+        self.ran = ran
         self.node = node
         self.lease_ends = lease_ends
         self.cursor = START
@@ -82,10 +84,10 @@ class Follower:
         self._has_more = False  # logs than the read that waits knows of
         self._heard_at = trio.current_time()
 
-    def follow(self, ref: Ref, joined: Joined | None, node: str) -> Followed:
+    def follow(self, ref: Ref, joined: Joined | None, node: str, *, ran: bool) -> Followed:
         """Read this log from its start; one that has ended where it was not ``joined``."""
         ends = trio.current_time() + joined.lease_left if joined is not None else float("inf")
-        followed = self.followed[ref] = Followed(ref, node, ends)
+        followed = self.followed[ref] = Followed(ref, node, ends, ran=ran)
         if joined is not None and joined.head is not None:
             followed.add([Head(joined.head)])
         self._has_more = True

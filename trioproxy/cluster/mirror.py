@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
 
+from trioproxy.cluster.broker import OWNER_LOST
 from trioproxy.cluster.codec import Codec
 from trioproxy.cluster.entries import Batch, Ending, Head, Part
 from trioproxy.cluster.following import BrokerLost, Followed
-from trioproxy.fanout import Arrival, Ended, Gap, SourceFailed
+from trioproxy.fanout import ABANDONED, Arrival, Ended, Gap, SourceFailed
 from trioproxy.fanout.outcome import Outcome, failed
 from trioproxy.wire import Message
 
@@ -99,7 +100,8 @@ class Mirror:
 
     def _ended(self, ending: Ending) -> Exception:
         outcome = ending.outcome
-        if outcome.reason == "owner_lost":
+        was_lost = outcome == ABANDONED and self._followed.ran  # this node was taken for gone
+        if outcome == OWNER_LOST or was_lost:
             return OwnerLost("owner_lost", "the node that made the call is gone: try again")
         if outcome.kind == "failed" and ending.detail:
             error = self._codec.unpack_error(ending.detail)

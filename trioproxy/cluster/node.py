@@ -291,11 +291,11 @@ class Node:
         except NotRunning as error:
             if error.state != "ended" and not (error.state == "lost" and revive):
                 raise  # what was lost before somebody came to it is begun anew
-            return lane.follower.follow(ref, None, "")
+            return lane.follower.follow(ref, None, "", ran=False)
         except BaseException:
             self._leave(ref)
             raise
-        return lane.follower.follow(ref, joined, joined.node)
+        return lane.follower.follow(ref, joined, joined.node, ran=not revive)
 
     async def _join(self, lane: AtLane, ref: Ref, *, revive: bool) -> Joined:
         while True:
