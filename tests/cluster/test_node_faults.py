@@ -374,3 +374,22 @@ async def test_an_owner_that_closes_it_unasked_is_told_as_lost_to_readers_elsewh
         assert reading.accounted == list(range(1, len(reading.data) + 1))
         assert reading.end is not None
         assert reading.end.reason == "owner_lost"
+
+
+async def test_a_silence_before_the_broker_is_away_is_not_held_against_it(
+    autojump_clock: MockClock,
+) -> None:
+    broker = FakeBroker()
+    async with (
+        open_members(broker, 2) as (one, two),
+        one.reading(),
+        two.reading() as second,
+    ):
+        for silence in range(20, 30):
+            await trio.sleep(silence)
+            broker.cut("node1")
+            await trio.sleep(25)
+            broker.mend("node1")
+
+        one.calls[0].complete(b"text")
+        assert (await read_to_end(second)).end == COMPLETED

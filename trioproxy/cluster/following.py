@@ -82,7 +82,7 @@ class Follower:
         self._mail = MAIL_START  # a node's name is new with each process
         self._reading = trio.CancelScope()
         self._has_more = False  # logs than the read that waits knows of
-        self._heard_at = trio.current_time()
+        self._failing_since: float | None = None
 
     def follow(self, ref: Ref, joined: Joined | None, node: str, *, ran: bool) -> Followed:
         """Read this log from its start; one that has ended where it was not ``joined``."""
@@ -118,7 +118,7 @@ class Follower:
         read = {ref: followed for ref, followed in self.followed.items() if not followed.has_ended}
         places = {ref: followed.cursor for ref, followed in read.items()}
         news = await self._broker.read(places, self._mail, wait=seconds)
-        self._heard_at = trio.current_time()
+        self._failing_since = None
         self._mail = news.mail
         for letter in news.letters:
             self._on_letter(letter)
@@ -129,10 +129,13 @@ class Follower:
                 followed.add(parts)
 
     async def _wait_up(self, pause: float) -> None:
+        if self._failing_since is None:
+            self._failing_since = trio.current_time()
+        until = self._failing_since + self._patience
         await trio.sleep(pause)
-        with trio.move_on_at(self._heard_at + self._patience):
+        with trio.move_on_at(until):
             await self._broker.wait_up()
-        if trio.current_time() >= self._heard_at + self._patience:
+        if trio.current_time() >= until:
             for followed in self.followed.values():
                 followed.lose(BrokerLost(f"the broker was away for {self._patience:g} seconds"))
             await self._broker.wait_up()
