@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
@@ -28,11 +27,6 @@ SOON = 0.01
 
 FAREWELL = 1.0
 """Seconds that a node has at its end to tell the broker what it knows."""
-
-
-def name_of_node() -> str:
-    """A name that no other process has or had."""
-    return secrets.token_hex(8)
 
 
 @asynccontextmanager
@@ -235,22 +229,22 @@ class Node:
 
     def left(self, generation: Generation) -> None:
         """A subscriber has left it."""
-        ref = Ref.parse(generation.id)
-        if ref is not None:
-            self._lane(ref.request).owner.left(generation)
+        owner = self._owner_of(generation)
+        if owner is not None:
+            owner.left(generation)
         self.holder_of(generation.tenant).changed(Account(generation.tenant, "subscribers"))
 
     def outlives(self, generation: Generation) -> None:
         """It may outlive its last subscriber for longer."""
-        ref = Ref.parse(generation.id)
-        if ref is not None:
-            self._lane(ref.request).owner.left(generation)
+        owner = self._owner_of(generation)
+        if owner is not None:
+            owner.left(generation)
 
     def ended(self, generation: Generation) -> None:
         """It has its outcome."""
-        ref = Ref.parse(generation.id)
-        if ref is not None:
-            self._lane(ref.request).owner.ended(generation)
+        owner = self._owner_of(generation)
+        if owner is not None:
+            owner.ended(generation)
         self.holder_of(generation.tenant).changed(Account(generation.tenant, "generations"))
 
     # -- steps -------------------------------------------------------------------------------------
@@ -348,6 +342,11 @@ class Node:
                     await lane.broker.leave(ref)
 
         self._run_errand(leave, "leaving")
+
+    def _owner_of(self, generation: Generation) -> Owner | None:
+        """Who would own it here; None where it is not one that a cluster knows."""
+        ref = Ref.parse(generation.id)
+        return None if ref is None else self._lane(ref.request).owner
 
     def _lane(self, request: str) -> AtLane:
         return self._lanes[lane_of(request, len(self._lanes))]

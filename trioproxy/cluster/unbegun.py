@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import trio
 
 from trioproxy.cluster.broker import OWNER_LOST, Lease
@@ -42,23 +44,20 @@ class Unbegun:
 
     def refuse(self, lease: Lease, outcome: Outcome) -> None:
         """Tell who waits for it that there is nothing, and how it ended."""
-
-        async def finish() -> None:
-            await self._errands.broker.finish(lease, outcome, last=0)
-
-        self._errands.run(self._errands.try_to, finish, name="refusal in the cluster")
+        name = f"refusal of {lease.ref.public_id}"
+        self._errands.run(self._tell, lease, outcome, b"", name=name)
 
     async def _give_back(self, lease: Lease, why: Exception | None) -> None:
         broker = self._errands.broker
         outcome, detail = OWNER_LOST, b""  # who has left lets another begin it
         if why is not None:
             outcome, detail = failed("refused"), self._codec.pack_error(why)
-
-        async def finish() -> None:
-            await broker.finish(lease, outcome, last=0, detail=detail)
-
         with trio.move_on_after(broker.terms.lease):  # by then it runs out by itself
             is_put_by = await self._errands.try_to(lambda: broker.retire(lease))
             if is_put_by is False:
-                await self._errands.try_to(finish)
+                await self._tell(lease, outcome, detail)
         self.take(lease.ref)
+
+    async def _tell(self, lease: Lease, outcome: Outcome, detail: bytes) -> None:
+        finish = partial(self._errands.broker.finish, lease, outcome, last=0, detail=detail)
+        await self._errands.try_to(finish)

@@ -54,7 +54,7 @@ async def open_cluster(
     figures = ClusterFigures()
     teller, counting = _Teller(figures), Counting(figures)
     terms = terms_of(settings)
-    node_name = secrets.token_hex(8)
+    node_name = secrets.token_hex(8)  # no other process has it, or had
     async with (
         open_redis_brokers(settings.cluster, node_name, terms, watch=counting) as brokers,
         open_node(
