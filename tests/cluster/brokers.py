@@ -18,6 +18,7 @@ from trioproxy.cluster import (
     Batch,
     Broker,
     BrokerDown,
+    BrokerError,
     Cursor,
     Lease,
     Part,
@@ -173,6 +174,22 @@ async def publish(broker: Broker, lease: Lease, events: Batch, *, after: int) ->
     (wrong,) = await broker.publish([Addition(lease, events, after)])
     if wrong is not None:
         raise wrong
+
+
+async def renew(broker: Broker, lease: Lease) -> int:
+    """Hold one lease. Returns how many are interested; raises what is wrong."""
+    (interested,) = await broker.renew([lease])
+    if isinstance(interested, BrokerError):
+        raise interested
+    return interested
+
+
+async def keep_interest(broker: Broker, ref: Ref) -> float:
+    """Stay interested in one. Returns what is left of its lease; raises what is wrong."""
+    (left,) = await broker.keep_interest([ref])
+    if isinstance(left, BrokerError):
+        raise left
+    return left
 
 
 async def again(operation: Callable[[], Awaitable[object]]) -> object:

@@ -10,7 +10,7 @@ import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.cluster.brokers import batch, log_of, publish, share_server
+from tests.cluster.brokers import batch, keep_interest, log_of, publish, renew, share_server
 from tests.cluster.servers import Server, run_server
 from trioproxy.cluster import (
     MAIL_START,
@@ -56,9 +56,9 @@ def steps() -> st.SearchStrategy[Step]:
         "reap": refs.map(lambda ref: lambda at: at.reap(ref)),
         "join": refs.map(lambda ref: lambda at: at.join(ref)),
         "revive": refs.map(lambda ref: lambda at: at.join(ref, revive=True)),
-        "keep": refs.map(lambda ref: lambda at: at.keep_interest(ref)),
+        "keep": refs.map(lambda ref: lambda at: keep_interest(at, ref)),
         "leave": refs.map(lambda ref: lambda at: at.leave(ref)),
-        "renew": leases.map(lambda lease: lambda at: at.renew(lease)),
+        "renew": leases.map(lambda lease: lambda at: renew(at, lease)),
         "open": leases.map(lambda lease: lambda at: at.open(lease, b"head")),
         "look": refs.map(lambda ref: lambda at: at.look(ref)),
         "retire": leases.map(lambda lease: lambda at: at.retire(lease)),

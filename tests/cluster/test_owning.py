@@ -5,7 +5,19 @@ from __future__ import annotations
 import pytest
 import trio
 
-from tests.cluster.brokers import LONG, REF, SHORT, Shared, batch, log_of, own, publish, words
+from tests.cluster.brokers import (
+    LONG,
+    REF,
+    SHORT,
+    Shared,
+    batch,
+    keep_interest,
+    log_of,
+    own,
+    publish,
+    renew,
+    words,
+)
 from trioproxy.cluster import (
     OWNER_LOST,
     START,
@@ -103,7 +115,7 @@ async def test_a_lease_that_has_run_out_is_reaped_and_every_write_of_its_owner_r
     for write in (
         publish(one, lease, batch(4, 5), after=3),
         publish(one, lease, batch(1, 3), after=0),
-        one.renew(lease),
+        renew(one, lease),
         one.open(lease, b"head"),
         one.close_if_empty(lease),
         one.finish(lease, COMPLETED, last=3),
@@ -121,7 +133,7 @@ async def test_a_lease_that_holds_is_not_reaped(shared: Shared) -> None:
     lease = await own(one)
 
     assert not await (await shared.port("two")).reap(REF)
-    assert await one.renew(lease) == 0
+    assert await renew(one, lease) == 0
 
 
 async def test_a_late_renewal_holds_if_nobody_has_reaped(shared: Shared) -> None:
@@ -129,7 +141,7 @@ async def test_a_late_renewal_holds_if_nobody_has_reaped(shared: Shared) -> None
     lease = await own(one)
     await shared.pass_time(0.3)
 
-    assert await one.renew(lease) == 0
+    assert await renew(one, lease) == 0
     assert not await two.reap(REF)
 
 
@@ -141,9 +153,9 @@ async def test_a_renewal_and_a_reaper_at_once_do_not_both_succeed(shared: Shared
         await shared.pass_time(0.25)
         done: set[str] = set()
 
-        async def renew(lease: Lease, done: set[str]) -> None:
+        async def hold(lease: Lease, done: set[str]) -> None:
             try:
-                await one.renew(lease)
+                await renew(one, lease)
                 done.add("renewed")
             except Fenced:
                 done.add("fenced")
@@ -152,7 +164,7 @@ async def test_a_renewal_and_a_reaper_at_once_do_not_both_succeed(shared: Shared
             done.add("reaped" if await two.reap(ref) else "held")
 
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(renew, lease, done)
+            nursery.start_soon(hold, lease, done)
             nursery.start_soon(reap, ref, done)
 
         assert done in ({"renewed", "held"}, {"fenced", "reaped"})
@@ -212,7 +224,7 @@ async def test_after_its_end_nothing_is_written(shared: Shared) -> None:
 
     for write in (
         publish(one, lease, batch(1, 1), after=0),
-        one.renew(lease),
+        renew(one, lease),
         one.open(lease, b"head"),
         one.close_if_empty(lease),
         one.restore(lease, b"about", None, None),
@@ -245,9 +257,9 @@ async def test_what_a_broker_has_lost_is_restored_and_read_on(shared: Shared) ->
     cursor, _ = await log_of(two)
     await shared.wipe()
     with pytest.raises(NotRunning, match="unknown"):
-        await one.renew(lease)
+        await renew(one, lease)
     with pytest.raises(NotRunning, match="unknown"):
-        await two.keep_interest(REF)
+        await keep_interest(two, REF)
 
     restored = await one.restore(lease, b"about", b"head", batch(1, 2))
     await publish(one, lease, batch(3, 5), after=2)
@@ -304,8 +316,8 @@ async def test_every_key_runs_out(shared: Shared) -> None:
     await one.finish(leases[0], COMPLETED, last=3)
     await two.leave(refs[1])
     assert await one.close_if_empty(leases[1])
-    await one.renew(leases[2])
-    await two.keep_interest(refs[2])
+    await renew(one, leases[2])
+    await keep_interest(two, refs[2])
     await one.ping()
 
     left = await shared.seconds_left()
@@ -365,6 +377,6 @@ async def test_a_full_broker_takes_nothing_and_holds_what_it_has(shared: Shared)
         with pytest.raises(BrokerFull) as refused:
             await growth
         assert isinstance(refused.value, BrokerDown)
-    assert await one.renew(lease) == 1
-    await two.keep_interest(REF)
+    assert await renew(one, lease) == 1
+    await keep_interest(two, REF)
     assert not await one.close_if_empty(lease)

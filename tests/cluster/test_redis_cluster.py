@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.cluster.brokers import LONG, again, batch, log_of, own, publish
+from tests.cluster.brokers import LONG, again, batch, log_of, own, publish, renew
 from tests.cluster.nodes import open_member_at
 from tests.cluster.redis_cluster import LANES, RedisCluster, ask, run_cluster, run_member, until
 from tests.cluster.servers import free_port, run_server
@@ -101,7 +101,7 @@ async def test_a_lane_is_followed_to_the_server_that_its_slot_is_moved_to(
         for server in (target, source, other):
             ask(server, f"CLUSTER SETSLOT {slot} NODE {changing.name_of(target)}")
 
-        assert await again(lambda: brokers[moved].renew(lease)) == 0
+        assert await again(lambda: renew(brokers[moved], lease)) == 0
         await publish(brokers[moved], lease, batch(1, 3), after=0)
         await again(lambda: brokers[moved].read({}, MAIL_START, wait=0))
         assert (await log_of(brokers[moved], lease.ref))[0] == Cursor(1, 3)
@@ -136,7 +136,7 @@ async def test_a_lane_is_followed_to_the_replica_that_takes_over(changing: Redis
                 await other.ping()
             ask(primary, "CLUSTER FAILOVER TAKEOVER")
 
-            assert await again(lambda: broker.renew(lease)) == 0
+            assert await again(lambda: renew(broker, lease)) == 0
             await publish(broker, lease, batch(4, 5), after=3)
             await again(lambda: broker.read({}, MAIL_START, wait=0))
             assert (await log_of(broker, lease.ref))[0] == Cursor(1, 5)

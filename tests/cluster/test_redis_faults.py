@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
-from tests.cluster.brokers import LONG, REF, SharedServer, again, batch, log_of, own, publish
+from tests.cluster.brokers import LONG, REF, SharedServer, again, batch, log_of, own, publish, renew
 from tests.cluster.relay import open_relay
 from tests.cluster.servers import FAMILIES, Server, run_server
 from tests.support.stepping import AtStep
@@ -70,10 +70,10 @@ async def test_a_broker_that_stops_counts_as_down_and_is_up_when_it_goes_on(
                 await publish(broker, lease, batch(1, 3), after=0)
             await down(broker)
             with pytest.raises(BrokerDown, match="not connected"):
-                await broker.renew(lease)
+                await renew(broker, lease)
         fragile.go_on()
 
-        assert await again(lambda: broker.renew(lease)) == 0
+        assert await again(lambda: renew(broker, lease)) == 0
         with trio.fail_after(WITHIN):
             await broker.wait_up()
         assert began is not None
@@ -117,7 +117,7 @@ async def test_a_broker_that_is_killed_and_comes_back_empty_is_restored(fragile:
 
         assert await again(one.ping) == 0
         with pytest.raises(NotRunning, match="unknown"):
-            await one.renew(lease)
+            await renew(one, lease)
         await one.restore(lease, b"about", None, batch(1, 3))
         await publish(one, lease, batch(4, 5), after=3)
 
@@ -204,7 +204,7 @@ async def test_a_command_that_is_cancelled_at_any_step_leaves_the_replies_in_ord
 
         await publish(one, lease, batch(seq, seq), after=seq - 1)
         assert isinstance(await one.elect(Ref(REF.request, "gen_2"), b"about"), tuple)
-        assert await one.renew(lease) == 0
+        assert await renew(one, lease) == 0
         if not at_step.was_reached:
             break
 
@@ -220,9 +220,9 @@ async def test_many_cancelled_callers_cost_no_connection(shared_server: SharedSe
     for number in range(500):
         with trio.CancelScope() as scope:
             scope.deadline = trio.current_time() + 0.0001 * (number % 4)
-            await one.renew(lease)
+            await renew(one, lease)
 
-    assert await one.renew(lease) == 0
+    assert await renew(one, lease) == 0
     assert one.up_since == began
 
 
@@ -291,7 +291,7 @@ async def test_nothing_is_asked_of_a_key_of_another_type(shared_server: SharedSe
     await two.join(REF)
     await publish(one, lease, batch(1, 3), after=0)
     await two.leave(REF)
-    await one.renew(lease)
+    await renew(one, lease)
     await one.finish(lease, COMPLETED, last=3)
     errors: dict[bytes, object] = await shared_server.command("INFO", "errorstats")
 
@@ -305,7 +305,7 @@ async def test_a_key_of_another_type_is_told_as_a_refusal(shared_server: SharedS
 
     with pytest.raises(BrokerRefused, match="wrong kind of value"):
         await publish(one, lease, batch(1, 3), after=0)
-    assert await one.renew(lease) == 0
+    assert await renew(one, lease) == 0
 
 
 async def test_a_user_that_may_not_is_told_as_a_refusal(shared_server: SharedServer) -> None:

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import trio
 import trio.testing
 
-from tests.cluster.brokers import LONG, REF, SHORT, Shared, batch, log_of, own, publish, words
+from tests.cluster.brokers import (
+    LONG,
+    REF,
+    SHORT,
+    Shared,
+    batch,
+    keep_interest,
+    log_of,
+    own,
+    publish,
+    renew,
+    words,
+)
 from trioproxy.cluster import (
     MAIL_START,
     START,
@@ -81,13 +95,13 @@ async def test_who_never_came_can_leave(shared: Shared) -> None:
 async def test_a_renewal_tells_how_many_are_interested(shared: Shared) -> None:
     one, two, three = [await shared.port(node) for node in ("one", "two", "three")]
     lease = await own(one)
-    counts = [await one.renew(lease)]
+    counts = [await renew(one, lease)]
     await two.join(REF)
-    counts.append(await one.renew(lease))
+    counts.append(await renew(one, lease))
     await three.join(REF)
-    counts.append(await one.renew(lease))
+    counts.append(await renew(one, lease))
     await two.leave(REF)
-    counts.append(await one.renew(lease))
+    counts.append(await renew(one, lease))
 
     assert counts == [0, 1, 2, 1]
 
@@ -96,12 +110,12 @@ async def test_an_interest_that_is_not_kept_runs_out(shared: Shared) -> None:
     one, two = await shared.port("one", LONG), await shared.port("two", SHORT)
     lease = await own(one)
     await two.join(REF)
-    assert await one.renew(lease) == 1
+    assert await renew(one, lease) == 1
     await shared.pass_time(0.3)
 
     with pytest.raises(InterestLost):
-        await two.keep_interest(REF)
-    assert await one.renew(lease) == 0
+        await keep_interest(two, REF)
+    assert await renew(one, lease) == 0
     await two.join(REF)
     assert await words(one) == ["wake", "wake"]
 
@@ -113,9 +127,9 @@ async def test_an_interest_that_is_kept_does_not_run_out(shared: Shared) -> None
     await two.join(REF)
     for _ in range(3):
         await shared.pass_time(0.4)
-        assert 20 < await two.keep_interest(REF) < 30
+        assert 20 < await keep_interest(two, REF) < 30
 
-    assert await one.renew(lease) == 1
+    assert await renew(one, lease) == 1
 
 
 async def test_what_cannot_be_joined_says_why(shared: Shared) -> None:
@@ -127,7 +141,7 @@ async def test_what_cannot_be_joined_says_why(shared: Shared) -> None:
     await two.reap(leases["lost"].ref)
 
     for state in ("closing", "ended", "lost", "unknown"):
-        for refused in (two.join, two.keep_interest):
+        for refused in (two.join, partial(keep_interest, two)):
             with pytest.raises(NotRunning) as error:
                 await refused(Ref(state, "gen"))
             assert error.value.state == state
@@ -164,7 +178,7 @@ async def test_what_was_closing_is_open_again_when_it_is_renewed(shared: Shared)
     lease = await own(one)
     assert await one.close_if_empty(lease)
 
-    assert await one.renew(lease) == 0
+    assert await renew(one, lease) == 0
 
     assert (await two.join(REF)).node == "one"
 
@@ -183,7 +197,7 @@ async def test_what_was_retired_wakes_its_owner_for_who_asks_and_holds_no_reques
     assert (await two.join(REF, revive=True)).last == 0
     assert await words(one) == ["wake"]
     assert not await one.retire(lease)
-    assert await one.renew(lease) == 1
+    assert await renew(one, lease) == 1
     await publish(one, lease, batch(1, 2), after=0)
     await one.finish(lease, COMPLETED, last=2)
 

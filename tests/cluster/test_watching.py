@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -30,7 +30,7 @@ class Told(NodeWatch):
 
     def __init__(self) -> None:
         self.words: list[str] = []
-        self.batches: list[tuple[int, int, int]] = []
+        self.batches: list[tuple[int, int]] = []
         self.is_linked = trio.Event()
 
     def linked(self) -> None:
@@ -43,8 +43,8 @@ class Told(NodeWatch):
     def elected(self, *, is_owner: bool) -> None:
         self.words.append("owner" if is_owner else "joined")
 
-    def published(self, generation: Generation, batch: Batch, *, caught_up: int) -> None:
-        self.batches.append((batch.first, batch.last, caught_up))
+    def published(self, batches: Sequence[Batch]) -> None:
+        self.batches += [(batch.first, batch.last) for batch in batches]
 
     def fenced(self, generation: Generation) -> None:
         self.words.append("fenced")
@@ -79,9 +79,7 @@ async def test_who_makes_a_call_is_told_at_each_node(autojump_clock: MockClock) 
         assert (told.words, told_two.words) == (["owner"], ["joined"])
 
 
-async def test_what_is_published_is_told_with_what_was_there_before(
-    autojump_clock: MockClock,
-) -> None:
+async def test_what_is_published_is_told(autojump_clock: MockClock) -> None:
     async with two_that_are_told(FakeBroker()) as (one, told, two, _), one.reading():
         one.calls[0].arrive(b"one", b"two")
         await trio.sleep(MOMENT)
@@ -91,7 +89,7 @@ async def test_what_is_published_is_told_with_what_was_there_before(
             one.calls[0].arrive(b"three")
             await trio.sleep(MOMENT)
 
-    assert told.batches == [(1, 2, 2), (3, 3, 2)]
+    assert told.batches == [(1, 2), (3, 3)]
 
 
 async def test_a_publication_is_no_reader(autojump_clock: MockClock) -> None:

@@ -8,6 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from tests.cluster.brokers import renew
 from trioproxy.cluster import (
     MAIL_START,
     START,
@@ -81,7 +82,7 @@ async def test_a_node_that_is_cut_off_has_no_link_until_it_is_mended(
 
     assert one.up_since == trio.current_time()
     with pytest.raises(Fenced):
-        await one.renew(lease)
+        await renew(one, lease)
 
 
 async def test_a_cut_ends_a_read_and_what_is_under_way(autojump_clock: MockClock) -> None:
@@ -156,7 +157,7 @@ async def test_what_is_wiped_is_unknown_and_read_on_once_restored(
     lease = await own(one)
     broker.wipe()
     with pytest.raises(NotRunning, match="unknown"):
-        await one.renew(lease)
+        await renew(one, lease)
 
     await one.restore(lease, b"about", None, EVENTS)
 
@@ -178,7 +179,7 @@ def test_an_operation_that_is_cancelled_anywhere_was_done_or_not() -> None:
             await two.leave(REF)
         news = await two.read({REF: START}, MAIL_START, wait=0)
         cursor, _ = news.logs.get(REF, (START, ()))
-        return cursor, await one.renew(lease)
+        return cursor, await renew(one, lease)
 
     def all_or_nothing(result: tuple[Cursor, int]) -> None:
         assert result in [(START, 0), (START, 1), (Cursor(1, 2), 1), (Cursor(1, 2), 0)]

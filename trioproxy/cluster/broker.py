@@ -180,12 +180,10 @@ class Broker(Protocol):
         """
         ...
 
-    async def keep_interest(self, ref: Ref) -> float:
-        """Be interested for a lease from now on. Returns what is left of the owner's, in
-        seconds.
-
-        Raises :class:`NotRunning`, or :class:`InterestLost` where it had run out.
-        """
+    async def keep_interest(self, refs: Sequence[Ref]) -> Sequence[float | BrokerError]:
+        """Be interested in each for a lease from now on. Returns of each what is left of the
+        owner's, in seconds; or what is wrong: :class:`NotRunning`, or :class:`InterestLost` where
+        it had run out."""
         ...
 
     async def leave(self, ref: Ref) -> None:
@@ -206,42 +204,42 @@ class Broker(Protocol):
 
     # -- of an owner -------------------------------------------------------------------------------
 
-    async def renew(self, lease: Lease) -> int:
-        """Hold it for a lease from now on, with all its keys. Returns how many nodes are
-        interested. One that was closing can be joined again.
-
-        Raises :class:`Fenced`, or :class:`NotRunning`: where it is unknown, to be restored.
-        """
+    async def renew(self, leases: Sequence[Lease]) -> Sequence[int | BrokerError]:
+        """Hold each for a lease from now on, with all its keys. Returns of each how many nodes are
+        interested; or what is wrong: :class:`Fenced`, or :class:`NotRunning`, where it is unknown
+        to be restored. One that was closing can be joined again."""
         ...
 
     async def open(self, lease: Lease, head: bytes) -> None:
-        """Tell the head, once: to who is interested, and to who will be. Raises as :meth:`renew`
-        does."""
+        """Tell the head, once: to who is interested, and to who will be.
+
+        Raises :class:`Fenced`, or :class:`NotRunning`.
+        """
         ...
 
     async def publish(self, additions: Sequence[Addition]) -> Sequence[BrokerError | None]:
         """Add to logs, each by itself. What is in a log already is not added again. Returns what
-        was wrong with each addition: what :meth:`renew` raises, :class:`LogBehind`,
+        was wrong with each addition: what :meth:`open` raises, :class:`LogBehind`,
         :class:`EntryTooLarge`."""
         ...
 
     async def close_if_empty(self, lease: Lease) -> bool:
         """Let nobody join any more, if nobody is interested. Returns whether it is so: then the
         request is held until it is finished or retired, or :meth:`renew` opens it again. Raises as
-        :meth:`renew` does."""
+        :meth:`open` does."""
         ...
 
     async def retire(self, lease: Lease) -> bool:
         """It has ended: free the request, and let who asks for it wake the owner. Returns whether
         it is so; not where somebody is interested, who is to be told the end by :meth:`finish`.
-        Raises as :meth:`renew` does."""
+        Raises as :meth:`open` does."""
         ...
 
     async def finish(
         self, lease: Lease, outcome: Outcome, *, last: int, detail: bytes = b""
     ) -> None:
         """End the log, which may be shorter than the ``last`` seq that there was, and free the
-        request. Raises as :meth:`renew` does."""
+        request. Raises as :meth:`open` does."""
         ...
 
     async def restore(

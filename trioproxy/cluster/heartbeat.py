@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import trio
 
 from trioproxy.cluster.broker import OWNER_LOST, Broker
 from trioproxy.cluster.entries import Ending
-from trioproxy.cluster.errors import BrokerError, InterestLost, NotRunning
+from trioproxy.cluster.errors import BrokerError, NotRunning
 from trioproxy.cluster.following import Followed, Follower
 from trioproxy.cluster.holding import Holder
 from trioproxy.cluster.keys import Ref
@@ -21,10 +22,19 @@ from trioproxy.cluster.surveys import Surveys
 from trioproxy.cluster.watching import NodeWatch
 from trioproxy.fanout.outcome import failed
 
+T = TypeVar("T")
+
 logger = logging.getLogger(__name__)
 
 BEATS = 4
 """Heartbeats in a lease."""
+
+
+AT_ONCE = 50
+"""Of so many generations the broker is told in one step."""
+
+BREATH = 0.005
+"""Seconds between two such steps: tokens come first."""
 
 
 async def tried(ask: Callable[[], Awaitable[object]]) -> None:
@@ -55,39 +65,52 @@ class AtLane:
             await self.broker.wait_up()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(tried, self.broker.ping)
-                for owned in list(self.owner.owned.values()):
-                    nursery.start_soon(tried, partial(self.owner.renew, owned))
-                for followed in list(self.follower.followed.values()):
-                    nursery.start_soon(tried, partial(self._keep, followed))
                 for pool in self.holder.pools:
                     nursery.start_soon(tried, partial(self.holder.keep, pool))
+                followed = [one for one in self.follower.followed.values() if not one.has_ended]
+                running = [one for one in followed if not math.isinf(one.lease_ends)]
+                for one in followed:
+                    if math.isinf(one.lease_ends):
+                        nursery.start_soon(tried, partial(self._look_for, one))
+                await _in_turn(nursery, self.owner.renew, list(self.owner.owned.values()))
+                await _in_turn(nursery, self._stay, running)
             await trio.sleep(self.broker.terms.lease / BEATS)
 
-    async def _keep(self, followed: Followed) -> None:
-        """Stay interested, and see whether the owner still lives."""
-        if followed.has_ended:
-            return
-        if math.isinf(followed.lease_ends):  # it has ended; but its log may be lost, unread
-            try:
-                await self.broker.look(followed.ref)
-            except NotRunning:
-                followed.add([Ending(followed.cursor.seq, failed("expired"))])
-            return
-        now = trio.current_time
+    async def _look_for(self, followed: Followed) -> None:
+        """It has ended; but its log may be lost, unread."""
         try:
-            try:
-                followed.lease_ends = now() + await self.broker.keep_interest(followed.ref)
-            except (InterestLost, NotRunning):  # the owner may have put it by, unread
-                if self.follower.followed.get(followed.ref) is not followed:
-                    return
-                joined = await self.broker.join(followed.ref, revive=True)
-                followed.lease_ends = now() + joined.lease_left
+            await self.broker.look(followed.ref)
+        except NotRunning:
+            followed.add([Ending(followed.cursor.seq, failed("expired"))])
+
+    async def _stay(self, some: Sequence[Followed]) -> None:
+        """Stay interested in these, and see whether their owners still live."""
+        replies = await self.broker.keep_interest([followed.ref for followed in some])
+        async with trio.open_nursery() as nursery:
+            for followed, left in zip(some, replies, strict=True):
+                if isinstance(left, BrokerError):
+                    nursery.start_soon(tried, partial(self._come_back, followed))
+                elif self._has_run_out(followed, left):
+                    nursery.start_soon(tried, partial(self.reap, followed.ref))
+
+    async def _come_back(self, followed: Followed) -> None:
+        """Be interested anew: the owner may have put it by, unread."""
+        if self.follower.followed.get(followed.ref) is not followed:
+            return
+        try:
+            joined = await self.broker.join(followed.ref, revive=True)
         except NotRunning as error:  # what has ended tells so in its log
-            if error.state == "unknown" and now() > followed.lease_ends and self.may_judge:
+            has_run_out = self.may_judge and trio.current_time() > followed.lease_ends
+            if error.state == "unknown" and has_run_out:
                 followed.add([Ending(followed.cursor.seq, OWNER_LOST)])
             return
-        if now() > followed.lease_ends and self.may_judge:
+        if self._has_run_out(followed, joined.lease_left):
             await self.reap(followed.ref)
+
+    def _has_run_out(self, followed: Followed, left: float) -> bool:
+        """Note what is left of its owner's lease; whether that is to be judged."""
+        followed.lease_ends = trio.current_time() + left
+        return left < 0 and self.may_judge
 
     async def reap(self, ref: Ref) -> None:
         """End it, if its owner's lease has run out. Raises as :meth:`Broker.reap` does."""
@@ -109,3 +132,13 @@ class AtLane:
             age = await self.broker.ping()
             await trio.sleep(max(0.0, self.broker.terms.lease / 3 - age))
             self.settled_at = since
+
+
+async def _in_turn(
+    nursery: trio.Nursery, hold: Callable[[Sequence[T]], Awaitable[None]], all_of_them: Sequence[T]
+) -> None:
+    """Hold them all, some at a time: who beats goes on when the last have been asked for."""
+    for begin in range(0, len(all_of_them), AT_ONCE):
+        if begin:
+            await trio.sleep(BREATH)
+        nursery.start_soon(tried, partial(hold, all_of_them[begin : begin + AT_ONCE]))

@@ -8,6 +8,7 @@ import hashlib
 import re
 import secrets
 import zlib
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 PATTERN = "tp:*"
@@ -15,6 +16,9 @@ PATTERN = "tp:*"
 
 SLOTS = 16384
 """Of every Redis Cluster."""
+
+NAMED = 4096
+"""Of so many generations the names of keys are kept, which each write and each read needs."""
 
 _PUBLIC_ID = re.compile(r"gen_([0-9a-f]{32})_([0-9a-f]{16})")
 
@@ -68,6 +72,7 @@ def lane_of(request: str, lanes: int) -> int:
     return zlib.crc32(request.encode()) % lanes
 
 
+@lru_cache(maxsize=NAMED)
 def keys_of(ref: Ref, lane: int = 0) -> Keys:
     """The keys of a generation."""
     of_request = f"tp:{{{lane}}}:{ref.request}"

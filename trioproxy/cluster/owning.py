@@ -9,6 +9,7 @@ nobody but the publication is left, the generation parts (:mod:`trioproxy.cluste
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from functools import partial
 from weakref import WeakKeyDictionary
 
@@ -166,27 +167,34 @@ class Owner:
 
     # -- holding it --------------------------------------------------------------------------------
 
-    async def renew(self, owned: Owned) -> None:
-        """Hold the lease for another while; restore what the broker has lost; see who is
+    async def renew(self, some: Sequence[Owned]) -> None:
+        """Hold the leases of these for another while; restore what the broker has lost; see who is
         interested. Raises :class:`BrokerError`."""
-        if owned.parting.is_asking or owned.is_ending:
-            return  # a renewal would open it again
-        try:
-            interested = await self._broker.renew(owned.lease)
-        except Fenced:
-            self._lose(owned)
+        held = [owned for owned in some if not (owned.parting.is_asking or owned.is_ending)]
+        if not held:  # of the others a renewal would open them again
             return
-        except NotRunning as error:
-            if error.state == "unknown":
-                await self._restore(owned)
-            return
-        if self.owned.get(owned.lease.ref) is not owned or owned.is_ending:
-            return
+        replies = await self._broker.renew([owned.lease for owned in held])
+        for owned, interested in zip(held, replies, strict=True):
+            match interested:
+                case Fenced():
+                    self._lose(owned)
+                case NotRunning(state="unknown"):
+                    self._restore_soon(owned)
+                case int() if self.owned.get(owned.lease.ref) is owned and not owned.is_ending:
+                    self._renewed(owned, interested)
+                case _:
+                    pass  # it has ended
+
+    def _renewed(self, owned: Owned, interested: int) -> None:
         self._offer(owned)  # what was refused while it was closing
         if interested:
             self._publish(owned)
         elif owned.is_wanted:
             self._let_go(owned)
+
+    def _restore_soon(self, owned: Owned) -> None:
+        ask = partial(self._restore, owned)
+        self.errands.run(self.errands.try_to, ask, name="restoring in the cluster")
 
     async def _restore(self, owned: Owned) -> None:
         """Raises :class:`BrokerError`."""
@@ -263,11 +271,7 @@ class Owner:
             return
         match error:
             case NotRunning(state="unknown"):
-                self.errands.run(
-                    self.errands.try_to,
-                    partial(self._restore, owned),
-                    name="restoring in the cluster",
-                )
+                self._restore_soon(owned)
             case NotRunning(state="closing"):
                 pass  # it is closed, or offered again when it is not
             case _:

@@ -95,7 +95,7 @@ class Parting:
             self._close()
         else:  # somebody came while the broker was asked
             with self._asking(), suppress(BrokerError):  # or else the next renewal opens it
-                await self._errands.broker.renew(self._lease)
+                await self._errands.broker.renew([self._lease])
             self._reopen()
 
     async def _can_be_closed(self) -> bool:

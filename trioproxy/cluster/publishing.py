@@ -18,7 +18,7 @@ from trioproxy.wire import Message
 
 logger = logging.getLogger(__name__)
 
-PACE = 0.008
+PACE = 0.005
 """Seconds between two rounds: what comes meanwhile is written together."""
 
 PAUSE = 0.1
@@ -31,8 +31,7 @@ meanwhile."""
 
 
 class Publication:
-    """A generation as it is written to its log. ``written`` is the last event that is there,
-    ``caught_up`` the last that had come when somebody asked.
+    """A generation as it is written to its log. ``written`` is the last event that is there.
 
     While it is ``subscriber`` to its generation, it keeps it from ending; None while nobody asks.
     """
@@ -41,7 +40,6 @@ class Publication:
         self.lease = lease
         self.generation = generation
         self.written = 0
-        self.caught_up = 0
         self.subscriber: Subscriber | None = None
         self._stack = ExitStack()
 
@@ -49,7 +47,6 @@ class Publication:
         """Begin to read. Raises :class:`~trioproxy.fanout.FanoutError`."""
         joining = hub.subscribe(self.generation.id, after=self.written, counts=False)
         self.subscriber = self._stack.enter_context(joining)
-        self.caught_up = self.generation.transcript.last
         self.subscriber.ring_at(CallingBell(on_news))
 
     def leave(self) -> None:
@@ -61,7 +58,7 @@ class Publication:
         """The log ends with an event that was written before: go on behind that one."""
         self.written = min(self.written, last)
         if self.subscriber is not None:
-            self.subscriber.cursor = min(self.subscriber.cursor, self.written)
+            self.subscriber.go_back(min(self.subscriber.cursor, self.written))
 
     def take(self) -> Addition | None:
         """What is to be written next; None where nothing is."""
@@ -130,6 +127,7 @@ class Publisher:
                 taken, additions, end = self._collect(ripe, begun)
                 results = await self._broker.publish(additions) if additions else ()
                 begun = end
+                self._tell(additions, results)
                 for publication, addition, wrong in zip(taken, additions, results, strict=True):
                     self._note(publication, addition, wrong)
         finally:
@@ -161,12 +159,14 @@ class Publisher:
             self._on_written(publication)
         return addition
 
+    def _tell(self, additions: Sequence[Addition], results: Sequence[BrokerError | None]) -> None:
+        answered = zip(additions, results, strict=True)
+        self._watch.published([addition.batch for addition, wrong in answered if wrong is None])
+
     def _note(
         self, publication: Publication, addition: Addition, wrong: BrokerError | None
     ) -> None:
-        generation, subscriber = publication.generation, publication.subscriber
-        if wrong is None:
-            self._watch.published(generation, addition.batch, caught_up=publication.caught_up)
+        subscriber = publication.subscriber
         if subscriber is None:  # it has left meanwhile
             if wrong is None:
                 publication.written = max(publication.written, addition.batch.last)
@@ -176,20 +176,21 @@ class Publisher:
                 if publication.written == addition.after:  # and was not restored meanwhile
                     publication.written = addition.batch.last
                 else:
-                    subscriber.cursor = publication.written
-                if not subscriber.is_current or subscriber.read_nowait() is not None:
+                    subscriber.go_back(publication.written)
+                if not subscriber.rest():
                     self.offer(publication)
             case EntryTooLarge():  # those who read it elsewhere are told of a gap
-                logger.error("a part of %s is not published: %s", generation.id, wrong)
+                of = publication.generation.id
+                logger.error("a part of %s is not published: %s", of, wrong)
                 self.offer(publication)
             case LogBehind(last=last):
                 publication.go_back(last)
                 self._offer_again(publication)
             case _:
-                subscriber.cursor = publication.written
+                subscriber.go_back(publication.written)
                 self._on_refused(publication, wrong)
 
     def _offer_again(self, publication: Publication) -> None:
         if publication.subscriber is not None:
-            publication.subscriber.cursor = publication.written
+            publication.subscriber.go_back(publication.written)
             self.offer(publication)

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, cast
 
+import msgspec
 import trio
 
 from trioproxy.cluster.address import Address, parse_address
@@ -59,6 +60,8 @@ from trioproxy.cluster.news import news_of
 from trioproxy.cluster.spending import WINDOW_SECONDS, Pace, Spent, of_bucket, of_window
 from trioproxy.cluster.watching import WATCHED_BY_NOBODY, NodeWatch
 from trioproxy.fanout.outcome import Outcome
+
+_encoder = msgspec.msgpack.Encoder()
 
 
 @asynccontextmanager
@@ -164,11 +167,10 @@ class RedisBroker:
         _, node, fence, left, last, head, about = reply
         return Joined(node.decode(), int(fence), left / 1000, int(last), head, about)
 
-    async def keep_interest(self, ref: Ref) -> float:
-        reply = await self._run_for(ref, "keep_interest")
-        if reply[0] == b"lost":
-            raise InterestLost("this node's interest had run out")
-        return reply[1] / 1000
+    async def keep_interest(self, refs: Sequence[Ref]) -> Sequence[float | BrokerError]:
+        keys = [key for ref in refs for key in self._keys_of(ref)]
+        reply = await self._lane.run("keep_interest", keys)
+        return [_what_was_wrong(said) or said[1] / 1000 for said in reply]
 
     async def leave(self, ref: Ref) -> None:
         await self._run_for(ref, "leave")
@@ -188,9 +190,11 @@ class RedisBroker:
 
     # -- of an owner -------------------------------------------------------------------------------
 
-    async def renew(self, lease: Lease) -> int:
-        _, interested = await self._run_for(lease.ref, "renew", lease.fence)
-        return interested
+    async def renew(self, leases: Sequence[Lease]) -> Sequence[int | BrokerError]:
+        keys = [key for lease in leases for key in self._keys_of(lease.ref)]
+        given = [value for (_, of), fence in leases for value in (of, fence)]
+        reply = await self._lane.run("renew", keys, *given)
+        return [_what_was_wrong(said) or said[1] for said in reply]
 
     async def open(self, lease: Lease, head: bytes) -> None:
         await self._run_for(lease.ref, "open", lease.fence, head)
@@ -198,7 +202,8 @@ class RedisBroker:
     async def publish(self, additions: Sequence[Addition]) -> Sequence[BrokerError | None]:
         results: list[BrokerError | None] = [None] * len(additions)
         keys: list[str] = []
-        given: list[Argument] = []
+        places: list[tuple[str, int, int]] = []
+        payloads: list[bytes] = []
         asked: list[int] = []
         for index, (lease, batch, after) in enumerate(additions):
             try:
@@ -208,12 +213,13 @@ class RedisBroker:
                 continue
             of_it = self._keys_of(lease.ref)
             keys += (of_it.meta, of_it.log)
-            given += (lease.fence, after, batch.last, payload)
+            places.append((str(lease.fence), after, batch.last))
+            payloads.append(payload)
             asked.append(index)
         if asked:
-            reply = await self._lane.run("publish", keys, *given)
-            for index, said in zip(asked, reply, strict=True):
-                results[index] = _what_was_wrong(said)
+            packed = _encoder.encode(places)  # as arguments of their own, they would cost more
+            for pair, *said in await self._lane.run("publish", keys, packed, *payloads):
+                results[asked[pair - 1]] = _what_was_wrong(said)
         return results
 
     async def close_if_empty(self, lease: Lease) -> bool:
@@ -325,5 +331,7 @@ def _what_was_wrong(reply: Sequence[Any]) -> BrokerError | None:
             return Fenced(int(fence))
         case [b"behind", last]:
             return LogBehind(last)
+        case [b"ceased"]:
+            return InterestLost("this node's interest had run out")
         case _:
             return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from trioproxy.cluster.entries import Batch
 from trioproxy.cluster.errors import BrokerError
 from trioproxy.fanout import Generation
@@ -20,9 +22,8 @@ class NodeWatch:
     def elected(self, *, is_owner: bool) -> None:
         """It is known who makes a call: this node, or another."""
 
-    def published(self, generation: Generation, batch: Batch, *, caught_up: int) -> None:
-        """The broker has these events. Those up to ``caught_up`` were there before anybody asked
-        for them."""
+    def published(self, batches: Sequence[Batch]) -> None:
+        """The broker has these events, of one generation or of several."""
 
     def fenced(self, generation: Generation) -> None:
         """This node was taken for dead, and tells nothing more of what it owned."""

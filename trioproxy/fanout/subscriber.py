@@ -139,6 +139,20 @@ class Subscriber:
             self.generation.waiting.add(self)
         return batch
 
+    def rest(self) -> bool:
+        """What it was handed has been delivered, and its bell is to ring with the next news; False
+        where there is something already."""
+        self._done()
+        if not self.is_current:
+            return False
+        self.generation.waiting.add(self)
+        return True
+
+    def go_back(self, cursor: int) -> None:
+        """What it was handed from there on has not been delivered: it is to be handed it again."""
+        self._is_busy = False
+        self.cursor = cursor
+
     @property
     def is_current(self) -> bool:
         """Whether it has read everything so far, and there is more to come."""

@@ -25,9 +25,8 @@ class NodeStanding(NamedTuple):
 class ClusterFigures:
     """What a node has done so far, counted.
 
-    ``publish_delay`` has one value for each write to a log: from the coming of its first event to
-    the broker's answer, in seconds. ``elections`` are by their result, ``failed`` by operation and
-    error, ``replicas_ended`` by outcome and reason.
+    ``elections`` are by their result, ``failed`` by operation and error, ``replicas_ended`` by
+    outcome and reason.
     """
 
     def __init__(self) -> None:
@@ -37,17 +36,23 @@ class ClusterFigures:
         self.replicas_ended = Counter[tuple[str, str]]()
         self.entries = 0
         self.payload_bytes = 0
-        self.publish_delay = Histogram()
         self.fenced = 0
         self.restored = 0
         self.reaped = 0
 
 
 class ClusterState(Collector):
-    """All of it, and how the node stands now."""
+    """All of it, and how the node stands now. ``publish_delay`` has one value for each write of
+    what is live to a log, in seconds."""
 
-    def __init__(self, figures: ClusterFigures, standing: Callable[[], NodeStanding]) -> None:
+    def __init__(
+        self,
+        figures: ClusterFigures,
+        standing: Callable[[], NodeStanding],
+        publish_delay: Histogram,
+    ) -> None:
         self._figures = figures
+        self._publish_delay = publish_delay
         self._standing = standing
 
     def collect(self) -> Iterator[Metric]:
@@ -68,10 +73,10 @@ class ClusterState(Collector):
             yield CounterMetricFamily(f"trioproxy_cluster_{name}", text, number)
         yield from _of_lanes(up_seconds)
         yield from self._labelled()
-        delay = figures.publish_delay
+        delay = self._publish_delay
         yield HistogramMetricFamily(
             "trioproxy_cluster_publish_delay_seconds",
-            "From the coming of an entry's first event to the broker's answer, for each entry.",
+            "From the coming of an entry's last event to the broker's answer, for each entry.",
             buckets=delay.cumulative,
             sum_value=delay.sum,
         )

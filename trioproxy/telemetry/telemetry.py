@@ -25,7 +25,8 @@ class Telemetry:
     def watch(self, generation: Generation) -> Watch:
         """The watch of a generation whose origin has what is measured (:class:`Origin`)."""
         origin = cast(Origin, generation.origin)
-        return Timing(generation, origin, self._listeners, self.metrics.delivery_delay)
+        delays = self.metrics.delivery_delay, self.metrics.publish_delay
+        return Timing(generation, origin, self._listeners, *delays)
 
 
 def timing_of(generation: Generation) -> Timing:

@@ -72,7 +72,8 @@ class Timing(Watch):
     ``accepted_at``: the request came; ``created_at``: it was started; ``opened_at``: the head of
     the answer; ``first_text_at``: the first event with text; ``ended_at``: the outcome;
     ``closed_at``: the upstream call was over. ``reads`` are those of the upstream, up to the
-    outcome; ``delays`` are of all deliveries of live events. ``told_gaps`` is what was told of the
+    outcome; ``delays`` are of all deliveries of live events to readers, and
+    ``delays_to_nodes`` to those that read for other nodes. ``told_gaps`` is what was told of the
     gaps since it ended: they change no more.
     """
 
@@ -82,6 +83,7 @@ class Timing(Watch):
         origin: Origin,
         listeners: Sequence[Listener],
         delays: Histogram,
+        delays_to_nodes: Histogram,
     ) -> None:
         self.generation = generation
         self.origin = origin
@@ -99,6 +101,7 @@ class Timing(Watch):
         self.told_gaps: dict[str, object] | None = None
         self._listeners = listeners
         self._delays = delays
+        self._delays_to_nodes = delays_to_nodes
         self._tally = origin.tally
         self._transcript = generation.transcript
         self._new: set[Reader] = set()  # lent before their first event
@@ -154,8 +157,7 @@ class Timing(Watch):
             reader.delay += delay
             if reader.longest_delay is not None and delay > reader.longest_delay:
                 reader.longest_delay = delay
-            if subscriber.counts:
-                self._delays.observe(delay)
+            (self._delays if subscriber.counts else self._delays_to_nodes).observe(delay)
 
     def lent(self, subscriber: Subscriber) -> None:
         reader = self.readers[subscriber]

@@ -215,8 +215,8 @@ class FakePort:
     async def join(self, ref: Ref, *, revive: bool = False) -> Joined:
         return await self._do(self._memory.join, ref, self.node, self.terms, revive)
 
-    async def keep_interest(self, ref: Ref) -> float:
-        return await self._do(self._memory.keep_interest, ref, self.node, self.terms, grows=False)
+    async def keep_interest(self, refs: Sequence[Ref]) -> Sequence[float | BrokerError]:
+        return await self._do(self._memory.keep_interest, refs, self.node, self.terms, grows=False)
 
     async def leave(self, ref: Ref) -> None:
         await self._do(self._memory.leave, ref, self.node, self.terms)
@@ -233,8 +233,8 @@ class FakePort:
     async def send(self, node: str, letter: Letter) -> None:
         await self._do(self._memory.send, node, letter._replace(sender=self.node), self.terms)
 
-    async def renew(self, lease: Lease) -> int:
-        return await self._do(self._memory.renew, lease, self.terms, grows=False)
+    async def renew(self, leases: Sequence[Lease]) -> Sequence[int | BrokerError]:
+        return await self._do(self._memory.renew, leases, self.terms, grows=False)
 
     async def open(self, lease: Lease, head: bytes) -> None:
         await self._do(self._memory.open, lease, head, self.terms)

@@ -6,9 +6,9 @@ A step is a method of :class:`Memory`: it happens at once, and raises what the p
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import trio
 
@@ -47,6 +47,8 @@ from trioproxy.cluster.keys import (
 )
 from trioproxy.cluster.spending import ROUNDING, WINDOW_SECONDS, Pace, Spent, of_bucket, of_window
 from trioproxy.fanout.outcome import Outcome
+
+T = TypeVar("T")
 
 LETTERS = 1000
 """What a mailbox keeps."""
@@ -150,7 +152,12 @@ class Memory:
         left = meta.lease - self.now
         return Joined(meta.node, meta.fence, left, meta.last, meta.head, meta.about)
 
-    def keep_interest(self, ref: Ref, node: str, terms: Terms) -> float:
+    def keep_interest(
+        self, refs: Sequence[Ref], node: str, terms: Terms
+    ) -> Sequence[float | BrokerError]:
+        return [_said(self._stay, ref, node, terms) for ref in refs]
+
+    def _stay(self, ref: Ref, node: str, terms: Terms) -> float:
         meta = self._meta(ref, None, "running")
         interest = self._interest(ref)
         if node not in interest:
@@ -191,7 +198,10 @@ class Memory:
 
     # -- of an owner -------------------------------------------------------------------------------
 
-    def renew(self, lease: Lease, terms: Terms) -> int:
+    def renew(self, leases: Sequence[Lease], terms: Terms) -> Sequence[int | BrokerError]:
+        return [_said(self._renew, lease, terms) for lease in leases]
+
+    def _renew(self, lease: Lease, terms: Terms) -> int:
         meta = self._meta(lease.ref, lease.fence, "running", "closing")
         meta.state = "running"
         self._hold(lease.ref, meta, terms)
@@ -206,22 +216,18 @@ class Memory:
             self._append(lease.ref, Entry(lease.fence, 0, {b"h": head}), terms.ttl, terms)
 
     def publish(self, additions: Sequence[Addition], terms: Terms) -> Sequence[BrokerError | None]:
-        return [self._add(addition, terms) for addition in additions]
+        return [_said(self._add, addition, terms) for addition in additions]
 
-    def _add(self, addition: Addition, terms: Terms) -> BrokerError | None:
+    def _add(self, addition: Addition, terms: Terms) -> None:
         lease, batch, after = addition
-        try:
-            payload = pack_batch(batch)
-            meta = self._meta(lease.ref, lease.fence, "running")
-        except BrokerError as error:
-            return error
+        payload = pack_batch(batch)
+        meta = self._meta(lease.ref, lease.fence, "running")
         if meta.last < after:
-            return LogBehind(meta.last)
+            raise LogBehind(meta.last)
         if meta.last < batch.last:
             entry = Entry(lease.fence, batch.last, {b"e": payload})
             self._append(lease.ref, entry, terms.ttl, terms)
             meta.last = batch.last
-        return None
 
     def close_if_empty(self, lease: Lease, terms: Terms) -> bool:
         meta = self._meta(lease.ref, lease.fence, "running", "closing")
@@ -431,3 +437,11 @@ class Memory:
         name = keys_of(ref).holder
         if self._get(name) == ref.generation:
             del self._values[name]
+
+
+def _said(step: Callable[..., T], *arguments: object) -> T | BrokerError:
+    """What came of one step of several, which fail each for itself."""
+    try:
+        return step(*arguments)
+    except BrokerError as error:
+        return error

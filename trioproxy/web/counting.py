@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import trio
 
 from trioproxy.cluster import (
@@ -13,11 +15,11 @@ from trioproxy.cluster import (
     NodeWatch,
 )
 from trioproxy.fanout import Generation
-from trioproxy.telemetry import ClusterFigures, NodeStanding, timing_of
+from trioproxy.telemetry import ClusterFigures, NodeStanding
 
 
 class Counting(NodeWatch):
-    """Counts into ``figures``. Its generations are watched by a telemetry."""
+    """Counts into ``figures``."""
 
     def __init__(self, figures: ClusterFigures) -> None:
         self._figures = figures
@@ -31,14 +33,11 @@ class Counting(NodeWatch):
     def elected(self, *, is_owner: bool) -> None:
         self._figures.elections["owner" if is_owner else "joined"] += 1
 
-    def published(self, generation: Generation, batch: Batch, *, caught_up: int) -> None:
-        figures = self._figures
-        figures.entries += 1
-        figures.payload_bytes += sum(len(message.data) for message in batch.messages)
-        if batch.last > caught_up:  # else all of it is older than the interest in it
-            first = max(batch.first, caught_up + 1)
-            came_at = timing_of(generation).reads.came_at(first)
-            figures.publish_delay.observe(trio.current_time() - came_at)
+    def published(self, batches: Sequence[Batch]) -> None:
+        self._figures.entries += len(batches)
+        self._figures.payload_bytes += sum(
+            [len(message.data) for batch in batches for message in batch.messages]
+        )
 
     def fenced(self, generation: Generation) -> None:
         self._figures.fenced += 1

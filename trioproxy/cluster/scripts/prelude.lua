@@ -7,13 +7,14 @@ local function now()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
--- Why this cannot be done, if the fence (false: any) is another or the state none of these.
+-- Why this cannot be done, if the fence (false: any) is another or the state none of these; where it
+-- can, the last seq that was published.
 local function refusal(fence, ...)
-  local state, held = unpack(redis.call('HMGET', meta, 'state', 'fence'))
+  local state, held, last = unpack(redis.call('HMGET', meta, 'state', 'fence', 'last'))
   if not state then return {'not', 'unknown'} end
   if fence and fence ~= held then return {'fenced', held} end
   for _, allowed in ipairs({...}) do
-    if state == allowed then return nil end
+    if state == allowed then return nil, tonumber(last) end
   end
   return {'not', state}
 end

@@ -1,22 +1,20 @@
 #!lua
 -- One entry more in each of several logs, unless its events are there already. KEYS are pairs of
--- meta and log, and for each there are four arguments.
-local function publish(fence, after, seq, payload)
-  local no = refusal(fence, 'running')
-  if no then return no end
-  local last = tonumber(redis.call('HGET', meta, 'last'))
-  if last < tonumber(after) then return {'behind', last} end
-  if last < tonumber(seq) then
-    append(fence, seq, 'e', payload)
-    redis.call('HSET', meta, 'last', seq)
-    keep(ttl, log)
-  end
-  return {'published'}
-end
-
-local replies = {}
+-- meta and log. The first argument has of each (as MessagePack) the fence, and the seqs behind which and
+-- up to which its events are; the others are those events. Only what is wrong is told, and of which.
+local wrong = {}
+local places = cmsgpack.unpack(ARGV[7])
 for pair = 1, #KEYS / 2 do
   meta, log = KEYS[2 * pair - 1], KEYS[2 * pair]
-  replies[pair] = publish(unpack(ARGV, 4 * pair + 3, 4 * pair + 6))
+  local fence, after, seq = unpack(places[pair])
+  local no, last = refusal(fence, 'running')
+  if not no and last < after then no = {'behind', last} end
+  if no then
+    table.insert(wrong, {pair, unpack(no)})
+  elseif last < seq then
+    append(fence, seq, 'e', ARGV[7 + pair])
+    redis.call('HSET', meta, 'last', seq)
+    if last == 0 then keep(ttl, log) end -- from then on its owner's renewals do
+  end
 end
-return replies
+return wrong
