@@ -25,8 +25,9 @@ SPARE_SECONDS = 30.0
 
 
 class Elsewhere(msgspec.Struct, frozen=True, kw_only=True):
-    """As many readers of each asking at another server, who come before the others or behind them,
-    stay as long, and are not among those of whom it is told what they saw."""
+    """As many readers of each asking at another server, who are not among those of whom it is told
+    what they saw. Those that come first leave when the others are there; those that come behind
+    them stay as long."""
 
     host: str
     port: int
@@ -108,6 +109,9 @@ def attend(audience: Audience, harness: Conversation) -> None:
             loop.run_until_all(
                 group, lambda reader: bool(reader.events) or reader.is_done, deadline
             )
+        if elsewhere is not None and elsewhere.come_first:
+            for reader in there:
+                reader.leave()
         harness.say(Ready(sum(bool(reader.events) for reader in readers)))
         if audience.stays:
             loop.run_until_all(readers, lambda reader: reader.is_done, deadline)
@@ -134,6 +138,8 @@ def _evaluate(
 ) -> Seen:
     delivery = Delivery()
     last_late = 0.0
+    elsewhere = audience.elsewhere
+    stays_there = audience.stays and not (elsewhere and elsewhere.come_first)
     step = len(audience.askings)
     groups = [readers[index::step] for index in range(step)]
     if not audience.shared:
@@ -151,7 +157,9 @@ def _evaluate(
     return Seen(
         events=delivery.events,
         lost=sum(
-            reader.events < (reader.enough if audience.stays else 1) for reader in readers + there
+            reader.events < (reader.enough if stays else 1)
+            for group, stays in ((readers, audience.stays), (there, stays_there))
+            for reader in group
         ),
         delays=percentiles(delivery.delays),
         leads=percentiles(delivery.leads),

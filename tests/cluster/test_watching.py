@@ -43,7 +43,7 @@ class Told(NodeWatch):
     def elected(self, *, is_owner: bool) -> None:
         self.words.append("owner" if is_owner else "joined")
 
-    def published(self, batches: Sequence[Batch]) -> None:
+    def published(self, batches: Sequence[Batch], seconds: float) -> None:
         self.batches += [(batch.first, batch.last) for batch in batches]
 
     def fenced(self, generation: Generation) -> None:

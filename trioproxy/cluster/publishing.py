@@ -13,12 +13,12 @@ from trioproxy.cluster.broker import Addition, Broker, Lease
 from trioproxy.cluster.entries import Batch as LogBatch
 from trioproxy.cluster.errors import BrokerDown, BrokerError, EntryTooLarge, LogBehind
 from trioproxy.cluster.watching import NodeWatch
-from trioproxy.fanout import CallingBell, Generation, Hub, Subscriber
+from trioproxy.fanout import Batch, CallingBell, Generation, Hub, Subscriber
 from trioproxy.wire import Message
 
 logger = logging.getLogger(__name__)
 
-PACE = 0.005
+PACE = 0.008
 """Seconds between two rounds: what comes meanwhile is written together."""
 
 PAUSE = 0.1
@@ -41,6 +41,7 @@ class Publication:
         self.generation = generation
         self.written = 0
         self.subscriber: Subscriber | None = None
+        self._taken: Batch | None = None
         self._stack = ExitStack()
 
     def join(self, hub: Hub, on_news: Callable[[], None]) -> None:
@@ -58,17 +59,30 @@ class Publication:
         """The log ends with an event that was written before: go on behind that one."""
         self.written = min(self.written, last)
         if self.subscriber is not None:
-            self.subscriber.go_back(min(self.subscriber.cursor, self.written))
+            self.subscriber.cursor = min(self.subscriber.cursor, self.written)
 
     def take(self) -> Addition | None:
         """What is to be written next; None where nothing is."""
         subscriber = self.subscriber
         assert subscriber is not None
-        while (batch := subscriber.read_nowait()) is not None:
+        while (batch := subscriber.peek()) is not None:
             if batch.events:
-                messages = [Message(event.name, event.data) for event in batch.events]
+                self._taken = batch
+                messages = [Message(name, data) for _, name, data, _ in batch.events]
                 return Addition(self.lease, LogBatch(batch.events[0].seq, messages), self.written)
+            subscriber.advance(batch)
         return None
+
+    def pass_over(self) -> None:
+        """What was taken is not to be taken again."""
+        if self.subscriber is not None and self._taken is not None:
+            self.subscriber.advance(self._taken)
+
+    def note_written(self, addition: Addition) -> None:
+        """What was taken is in the log; unless that was lost and restored meanwhile."""
+        if self.written == addition.after:
+            self.written = addition.batch.last
+            self.pass_over()
 
 
 class Publisher:
@@ -91,11 +105,13 @@ class Publisher:
         self._on_refused = on_refused
         self._on_written = on_written
         self._ripe: dict[Publication, None] = {}
+        self._ripe_since = 0.0
         self._called = trio.Event()
 
     def offer(self, publication: Publication) -> None:
         """Have what is new of it written in the next round. Synchronous."""
         if not self._ripe:
+            self._ripe_since = trio.current_time()
             self._called.set()
         self._ripe[publication] = None
 
@@ -104,13 +120,14 @@ class Publisher:
         written again by whoever offers it."""
         next_at = -math.inf
         while True:
-            await self._called.wait()
+            if not self._ripe:
+                self._called = trio.Event()
+                await self._called.wait()
             await trio.sleep_until(next_at)
-            self._called = trio.Event()
             ripe, self._ripe = self._ripe, {}
             next_at = trio.current_time() + PACE
             try:
-                await self._write_all(list(ripe))
+                await self._write_all(list(ripe), self._ripe_since)
             except BrokerDown:
                 await trio.sleep(PAUSE)
                 await self._broker.wait_up()
@@ -118,21 +135,22 @@ class Publisher:
                 logger.error("the broker does not let this node write: %s", error)
                 await trio.sleep(PAUSE * 10)
 
-    async def _write_all(self, ripe: list[Publication]) -> None:
-        """One batch of each. Raises :class:`BrokerError`, with what is not written offered
-        anew."""
+    async def _write_all(self, ripe: list[Publication], since: float) -> None:
+        """One batch of each; there has been one ``since`` then. Raises :class:`BrokerError`, with
+        what is not written offered anew."""
         begun = 0
         try:
             while begun < len(ripe):
                 taken, additions, end = self._collect(ripe, begun)
                 results = await self._broker.publish(additions) if additions else ()
                 begun = end
-                self._tell(additions, results)
+                self._tell(additions, results, trio.current_time() - since)
                 for publication, addition, wrong in zip(taken, additions, results, strict=True):
                     self._note(publication, addition, wrong)
         finally:
             for publication in ripe[begun:]:
-                self._offer_again(publication)
+                self.offer(publication)
+                self._ripe_since = since
 
     def _collect(
         self, ripe: Sequence[Publication], begin: int
@@ -159,38 +177,29 @@ class Publisher:
             self._on_written(publication)
         return addition
 
-    def _tell(self, additions: Sequence[Addition], results: Sequence[BrokerError | None]) -> None:
+    def _tell(
+        self, additions: Sequence[Addition], results: Sequence[BrokerError | None], seconds: float
+    ) -> None:
         answered = zip(additions, results, strict=True)
-        self._watch.published([addition.batch for addition, wrong in answered if wrong is None])
+        written = [addition.batch for addition, wrong in answered if wrong is None]
+        if written:
+            self._watch.published(written, seconds)
 
     def _note(
         self, publication: Publication, addition: Addition, wrong: BrokerError | None
     ) -> None:
-        subscriber = publication.subscriber
-        if subscriber is None:  # it has left meanwhile
-            if wrong is None:
-                publication.written = max(publication.written, addition.batch.last)
-            return
         match wrong:
             case None:
-                if publication.written == addition.after:  # and was not restored meanwhile
-                    publication.written = addition.batch.last
-                else:
-                    subscriber.go_back(publication.written)
-                if not subscriber.rest():
-                    self.offer(publication)
+                publication.note_written(addition)
             case EntryTooLarge():  # those who read it elsewhere are told of a gap
                 of = publication.generation.id
                 logger.error("a part of %s is not published: %s", of, wrong)
-                self.offer(publication)
+                publication.pass_over()
             case LogBehind(last=last):
                 publication.go_back(last)
-                self._offer_again(publication)
             case _:
-                subscriber.go_back(publication.written)
-                self._on_refused(publication, wrong)
-
-    def _offer_again(self, publication: Publication) -> None:
-        if publication.subscriber is not None:
-            publication.subscriber.go_back(publication.written)
+                if publication.subscriber is not None:
+                    self._on_refused(publication, wrong)
+                return
+        if publication.subscriber is not None and not publication.subscriber.rest():
             self.offer(publication)

@@ -22,8 +22,9 @@ class NodeWatch:
     def elected(self, *, is_owner: bool) -> None:
         """It is known who makes a call: this node, or another."""
 
-    def published(self, batches: Sequence[Batch]) -> None:
-        """The broker has these events, of one generation or of several."""
+    def published(self, batches: Sequence[Batch], seconds: float) -> None:
+        """The broker has these events by one write, of one generation or of several: so long after
+        there was something to be written."""
 
     def fenced(self, generation: Generation) -> None:
         """This node was taken for dead, and tells nothing more of what it owned."""

@@ -128,30 +128,22 @@ class Subscriber:
                 self.generation.watch.beat(1)
                 return Batch([], None, self.generation.transcript)
 
-    def read_nowait(self) -> Batch | None:
-        """What is new, at most 64 KiB of it; None where nothing is, or its ``end`` stands. Then its
-        bell rings with the next news."""
-        self._done()
-        batch = self._take()
-        if batch is not None:
-            self._is_busy = True
-        elif self.end is None:
-            self.generation.waiting.add(self)
+    def peek(self) -> Batch | None:
+        """What is new, at most 64 KiB of it, and again until it is told to :meth:`advance`. None
+        where nothing is, or its ``end`` stands; then its bell rings with the next news."""
+        if self.end is not None:
+            return None
+        batch = self.generation.transcript.read(self.cursor)
+        if batch is None and not self.rest():
+            self.end = self.generation.outcome
         return batch
 
     def rest(self) -> bool:
-        """What it was handed has been delivered, and its bell is to ring with the next news; False
-        where there is something already."""
-        self._done()
+        """Have its bell ring with the next news; False where there is something to be told now."""
         if not self.is_current:
             return False
         self.generation.waiting.add(self)
         return True
-
-    def go_back(self, cursor: int) -> None:
-        """What it was handed from there on has not been delivered: it is to be handed it again."""
-        self._is_busy = False
-        self.cursor = cursor
 
     @property
     def is_current(self) -> bool:

@@ -25,8 +25,9 @@ class NodeStanding(NamedTuple):
 class ClusterFigures:
     """What a node has done so far, counted.
 
-    ``elections`` are by their result, ``failed`` by operation and error, ``replicas_ended`` by
-    outcome and reason.
+    ``publish_delay`` has one value for each write: from when there was something to be written to
+    the broker's answer, in seconds. ``elections`` are by their result, ``failed`` by operation and
+    error, ``replicas_ended`` by outcome and reason.
     """
 
     def __init__(self) -> None:
@@ -36,23 +37,17 @@ class ClusterFigures:
         self.replicas_ended = Counter[tuple[str, str]]()
         self.entries = 0
         self.payload_bytes = 0
+        self.publish_delay = Histogram()
         self.fenced = 0
         self.restored = 0
         self.reaped = 0
 
 
 class ClusterState(Collector):
-    """All of it, and how the node stands now. ``publish_delay`` has one value for each write of
-    what is live to a log, in seconds."""
+    """All of it, and how the node stands now."""
 
-    def __init__(
-        self,
-        figures: ClusterFigures,
-        standing: Callable[[], NodeStanding],
-        publish_delay: Histogram,
-    ) -> None:
+    def __init__(self, figures: ClusterFigures, standing: Callable[[], NodeStanding]) -> None:
         self._figures = figures
-        self._publish_delay = publish_delay
         self._standing = standing
 
     def collect(self) -> Iterator[Metric]:
@@ -64,7 +59,7 @@ class ClusterState(Collector):
             yield GaugeMetricFamily(f"trioproxy_cluster_{name}", text, value)
         for name, text, number in (
             ("links", "Links to the broker that were made, the first one too.", figures.links),
-            ("published_entries", "Writes to logs.", figures.entries),
+            ("published_entries", "Entries that were written to logs.", figures.entries),
             ("published_bytes", "Payload of the events in them.", figures.payload_bytes),
             ("fenced", "Own generations for which this node was taken for dead.", figures.fenced),
             ("restored", "Own generations that the broker had lost.", figures.restored),
@@ -73,10 +68,10 @@ class ClusterState(Collector):
             yield CounterMetricFamily(f"trioproxy_cluster_{name}", text, number)
         yield from _of_lanes(up_seconds)
         yield from self._labelled()
-        delay = self._publish_delay
+        delay = figures.publish_delay
         yield HistogramMetricFamily(
             "trioproxy_cluster_publish_delay_seconds",
-            "From the coming of an entry's last event to the broker's answer, for each entry.",
+            "From when there was something to be written to the broker's answer, for each write.",
             buckets=delay.cumulative,
             sum_value=delay.sum,
         )

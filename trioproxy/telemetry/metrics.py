@@ -51,13 +51,11 @@ ENDED_CALL = (*CALL, "error_type")
 
 
 class Metrics(Listener):
-    """What is counted. ``delivery_delay``, ``publish_delay`` and ``loop_lag`` are for
-    whoever measures them. ``gather`` is how those of all processes that serve together are had,
-    where there are more."""
+    """What is counted. ``delivery_delay`` and ``loop_lag`` are for whoever measures them.
+    ``gather`` is how those of all processes that serve together are had, where there are more."""
 
     def __init__(self) -> None:
         self.delivery_delay = Histogram()
-        self.publish_delay = Histogram()
         self.loop_lag = LoopLag()
         self.gather: Callable[[], Awaitable[bytes]] | None = None
         self._registry = CollectorRegistry()
@@ -117,7 +115,7 @@ class Metrics(Listener):
         self, figures: ClusterFigures, standing: Callable[[], NodeStanding]
     ) -> None:
         """Likewise, what a node of a cluster has done."""
-        self._registry.register(ClusterState(figures, standing, self.publish_delay))
+        self._registry.register(ClusterState(figures, standing))
 
     def observe_log(self, log: LogWriter) -> None:
         """Likewise, what the log has dropped."""

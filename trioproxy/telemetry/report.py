@@ -88,7 +88,7 @@ def describe_reader(timing: Timing, reader: Reader) -> dict[str, object]:
         "why": reader.why,
         "cursor": reader.cursor,
         "max_lag_bytes": reader.lag,
-        "deliveries": reader.deliveries,
+        "deliveries": None if reader.joining == "node" else reader.deliveries,
         "mean_delay_seconds": reader.delay / reader.deliveries if reader.deliveries else None,
         "max_delay_seconds": reader.longest_delay if reader.deliveries else None,
     }

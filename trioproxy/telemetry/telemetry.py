@@ -25,8 +25,7 @@ class Telemetry:
     def watch(self, generation: Generation) -> Watch:
         """The watch of a generation whose origin has what is measured (:class:`Origin`)."""
         origin = cast(Origin, generation.origin)
-        delays = self.metrics.delivery_delay, self.metrics.publish_delay
-        return Timing(generation, origin, self._listeners, *delays)
+        return Timing(generation, origin, self._listeners, self.metrics.delivery_delay)
 
 
 def timing_of(generation: Generation) -> Timing:

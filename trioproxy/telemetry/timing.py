@@ -72,8 +72,7 @@ class Timing(Watch):
     ``accepted_at``: the request came; ``created_at``: it was started; ``opened_at``: the head of
     the answer; ``first_text_at``: the first event with text; ``ended_at``: the outcome;
     ``closed_at``: the upstream call was over. ``reads`` are those of the upstream, up to the
-    outcome; ``delays`` are of all deliveries of live events to readers, and
-    ``delays_to_nodes`` to those that read for other nodes. ``told_gaps`` is what was told of the
+    outcome; ``delays`` are of all deliveries of live events. ``told_gaps`` is what was told of the
     gaps since it ended: they change no more.
     """
 
@@ -83,7 +82,6 @@ class Timing(Watch):
         origin: Origin,
         listeners: Sequence[Listener],
         delays: Histogram,
-        delays_to_nodes: Histogram,
     ) -> None:
         self.generation = generation
         self.origin = origin
@@ -101,7 +99,6 @@ class Timing(Watch):
         self.told_gaps: dict[str, object] | None = None
         self._listeners = listeners
         self._delays = delays
-        self._delays_to_nodes = delays_to_nodes
         self._tally = origin.tally
         self._transcript = generation.transcript
         self._new: set[Reader] = set()  # lent before their first event
@@ -157,7 +154,7 @@ class Timing(Watch):
             reader.delay += delay
             if reader.longest_delay is not None and delay > reader.longest_delay:
                 reader.longest_delay = delay
-            (self._delays if subscriber.counts else self._delays_to_nodes).observe(delay)
+            self._delays.observe(delay)
 
     def lent(self, subscriber: Subscriber) -> None:
         reader = self.readers[subscriber]
@@ -169,7 +166,7 @@ class Timing(Watch):
     def returned(self, subscriber: Subscriber) -> None:
         reader = self.readers[subscriber]
         self._new.discard(reader)
-        self._take_passes(subscriber, reader)
+        self._follow(subscriber, reader)
         reader.lent_since = None
 
     def passed(self, number: int, seconds: float) -> None:
@@ -189,6 +186,7 @@ class Timing(Watch):
     def left(self, subscriber: Subscriber) -> None:
         reader = self.readers.pop(subscriber)
         reader.left_at = trio.current_time()
+        self._follow(subscriber, reader)
         reader.lag = max(reader.lag, subscriber.lag)
         if isinstance(subscriber.end, Evicted):
             reader.evicted = subscriber.end.reason
@@ -229,7 +227,7 @@ class Timing(Watch):
     def all_readers(self) -> list[Reader]:
         """Those that have left, the last :data:`KEPT_READERS` of them, and those that are here."""
         for subscriber, reader in self.readers.items():
-            self._take_passes(subscriber, reader)
+            self._follow(subscriber, reader)
         return [*self.gone, *self.readers.values()]
 
     def since_accepted(self, when: float | None) -> float | None:
@@ -284,8 +282,11 @@ class Timing(Watch):
             return None
         return self.closed_at - self.ended_at
 
-    def _take_passes(self, subscriber: Subscriber, reader: Reader) -> None:
-        """Count for a reader what the pump has delivered to it since it was lent, or last asked."""
+    def _follow(self, subscriber: Subscriber, reader: Reader) -> None:
+        """Note of a reader of whom no delivery is told how far it has come: one that reads for
+        another node, or to which the pump has written since it was lent, or last asked."""
+        if not subscriber.counts:
+            reader.cursor = subscriber.cursor
         if reader.lent_since is not None:
             passes, seconds = reader.lent_since
             reader.cursor = subscriber.cursor

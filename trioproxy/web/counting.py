@@ -33,11 +33,11 @@ class Counting(NodeWatch):
     def elected(self, *, is_owner: bool) -> None:
         self._figures.elections["owner" if is_owner else "joined"] += 1
 
-    def published(self, batches: Sequence[Batch]) -> None:
-        self._figures.entries += len(batches)
-        self._figures.payload_bytes += sum(
-            [len(message.data) for batch in batches for message in batch.messages]
-        )
+    def published(self, batches: Sequence[Batch], seconds: float) -> None:
+        figures = self._figures
+        figures.entries += len(batches)
+        figures.payload_bytes += sum([len(data) for _, told in batches for _, data in told])
+        figures.publish_delay.observe(seconds)
 
     def fenced(self, generation: Generation) -> None:
         self._figures.fenced += 1
