@@ -25,10 +25,10 @@ from benchmarks.targets import run_trioproxy
 
 DESCRIPTION = """
 CPU time of a proxy for each event that it delivers to its own readers: of one that is alone, of the
-node that owns the generations while another reads each of them too, and of that other. In a steady
-state, from /proc, of that proxy's process alone. Beside it: how late events are at its readers
-against the engine's schedule, how many readers were not sent all, and how busy the processes were.
-Exits with 1 where something was lost.
+node that owns the generations while another reads each of them too, and of that other, which reads
+on when the owner's own readers have left. In a steady state, from /proc, of that proxy alone.
+Beside it: how late events are at its readers against the engine's schedule, how many readers were
+not sent all, and how busy the processes were. Exits with 1 where something was lost.
 """
 
 SPARE_SECONDS = 2.0
