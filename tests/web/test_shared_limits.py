@@ -17,6 +17,7 @@ from tests.cluster.servers import Server, run_server
 from tests.web.service import (
     COMPLETION,
     COMPLETIONS,
+    CREATION,
     HALF_OF_EIGHT_THEN_SILENCE,
     SimulatedService,
     error_of,
@@ -221,6 +222,21 @@ async def test_two_read_at_both_nodes_together(broker: Server) -> None:
 
         assert refusal_of(third) == refusal_of(looks_on) == (429, "too_many_subscribers")
         assert over_socket["error"]["code"] == "too_many_subscribers"
+
+
+async def test_what_nobody_reads_yet_takes_no_place_among_those_who_read(broker: Server) -> None:
+    async with (
+        open_nodes(broker, max_tenant_subscribers=1) as (one, two),
+        one.ask(headers=LASTING) as client,
+    ):
+        await client.response_head()
+
+        made = [
+            await node.http.post("/v1/generations", json=CREATION, headers=ALICE)
+            for node in (one, two)
+        ]
+
+        assert [answer.status_code for answer in made] == [201, 201]
 
 
 async def test_who_has_no_limit_is_not_asked_for(broker: Server) -> None:

@@ -58,10 +58,12 @@ class Calls:
         self._admission = admission
         self._places = places
 
-    def place(self, asking: Asking, body: bytes) -> AbstractAsyncContextManager[Placed]:
-        """Find out where it is answered, and join or start it in the block: see
-        :meth:`Places.place`."""
-        return self._places.place(asking, partial(self._check, asking, body))
+    def place(
+        self, asking: Asking, body: bytes, *, is_read: bool = True
+    ) -> AbstractAsyncContextManager[Placed]:
+        """Find out where it is answered, and join or (if not ``is_read`` yet) start it in the
+        block: see :meth:`Places.place`."""
+        return self._places.place(asking, partial(self._check, asking, body), is_read=is_read)
 
     def seat(self, tenant: str) -> AbstractAsyncContextManager[None]:
         """Have room for one more who reads what runs already, and join it in the block: see

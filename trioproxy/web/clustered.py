@@ -6,7 +6,7 @@ import hashlib
 import logging
 import secrets
 from collections.abc import AsyncGenerator, Callable, Generator, Hashable
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import cast
@@ -102,13 +102,13 @@ class Cluster:
 
     @asynccontextmanager
     async def place(
-        self, asking: Asking, key_to_join: Callable[[], Hashable | None]
+        self, asking: Asking, key_to_join: Callable[[], Hashable | None], *, is_read: bool
     ) -> AsyncGenerator[Placed]:
         key_to_join()  # who is refused for what they ask is not counted
         async with self.limits.counted(asking.tenant) as ticket:
             try:
                 async with (
-                    self.limits.seat(asking.tenant),
+                    self.limits.seat(asking.tenant) if is_read else nullcontext(),
                     self._place(asking, key_to_join) as placed,
                 ):
                     yield replace(placed, ticket=ticket)

@@ -83,7 +83,7 @@ class Generations:
             linger=self._settings.create_linger if linger is None else check_linger(linger),
             accepted_at=request.accepted_at,
         )
-        async with self._calls.place(asking, body) as placed:
+        async with self._calls.place(asking, body, is_read=False) as placed:
             generation = self._calls.start(caller, asking, body, placed)
         response = json_response(describe(generation), 201)
         response.headers["Location"] = f"/v1/generations/{generation.id}"

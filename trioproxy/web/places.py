@@ -127,10 +127,10 @@ class Places(Protocol):
     def limits(self) -> LimitsOfAll | None: ...
 
     def place(
-        self, asking: Asking, key_to_join: Callable[[], Hashable | None]
+        self, asking: Asking, key_to_join: Callable[[], Hashable | None], *, is_read: bool
     ) -> AbstractAsyncContextManager[Placed]:
         """Find out where a call is answered, and whether its tenant may have it. In the block its
-        generation is to be joined or started, without a wait.
+        generation is to be joined or (if not ``is_read`` yet) started, without a wait.
 
         Raises what ``key_to_join`` does, :class:`ClusterDown`, and what tells that a limit has been
         reached. If cancelled, nothing is held.
@@ -163,7 +163,7 @@ class Alone:
     limits = None
 
     def place(
-        self, asking: Asking, key_to_join: Callable[[], Hashable | None]
+        self, asking: Asking, key_to_join: Callable[[], Hashable | None], *, is_read: bool
     ) -> AbstractAsyncContextManager[Placed]:
         return _HERE
 
