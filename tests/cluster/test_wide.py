@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -243,6 +244,28 @@ async def test_a_stop_elsewhere_leaves_one_that_has_ended_as_it_is(valkey: Serve
         stopped = (await pair.two.http.delete(f"/v1/generations/{generation_id}")).json()
 
     assert stopped["outcome"] == {"kind": "completed", "reason": None}
+
+
+async def test_what_a_node_has_forgotten_of_anothers_is_still_to_be_had(valkey: Server) -> None:
+    async with open_pair(valkey) as pair, running(pair, *TEXTS[:2]) as (generation_id, call):
+        events = f"/v1/generations/{generation_id}/events"
+        async with pair.two.get(events) as client:
+            await client.response_head()
+            await call.finish(sse(b"[DONE]"))
+            await data_of(client)
+        await pair.two.wait_subscribers(0)
+        hub = pair.two.proxy.hub
+        limits = hub.limits
+        hub.configure(replace(limits, retention=0))
+        assert not hub.retained
+        hub.configure(limits)
+
+        shown = await pair.two.describe(generation_id)
+        async with pair.two.get(events) as client:
+            assert (await client.response_head()).status == 200
+            assert await data_of(client) == [*TEXTS[:2], b"[DONE]"]
+
+    assert shown["node"] == node_of(pair.one)
 
 
 # -- from now on -----------------------------------------------------------------------------------

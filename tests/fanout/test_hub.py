@@ -13,6 +13,7 @@ from trioproxy.fanout import (
     ExpiredGeneration,
     Generation,
     Hub,
+    Identity,
     Limits,
     Mode,
     UnknownGeneration,
@@ -20,10 +21,12 @@ from trioproxy.fanout import (
 )
 
 
-async def run_to_completion(hub: Hub, key: str | None = None) -> Generation:
+async def run_to_completion(
+    hub: Hub, key: str | None = None, identity: Identity | None = None
+) -> Generation:
     source = ScriptedSource()
     source.complete(b"a")
-    generation = hub.start(key, source, linger=30)
+    generation = hub.start(key, source, linger=30, identity=identity)
     await wait_all_tasks_blocked()
     assert generation.outcome == COMPLETED
     return generation
@@ -188,6 +191,18 @@ async def test_an_expired_id_is_told_from_one_that_never_was(autojump_clock: Moc
 
         with pytest.raises(ExpiredGeneration):
             hub.get(generation.id)
+
+
+async def test_a_replica_that_is_forgotten_may_still_be_had_elsewhere(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_hub(Limits(retention=600)) as hub:
+        identity = Identity("gen_1", is_replica=True)
+        replica = await run_to_completion(hub, identity=identity)
+        await trio.sleep(600)
+
+        with pytest.raises(UnknownGeneration):
+            hub.get(replica.id)
 
 
 async def test_only_so_many_expired_ids_are_remembered(

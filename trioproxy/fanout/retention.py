@@ -78,10 +78,9 @@ class Retention:
         return self.budget.holds(room)
 
     def discard(self, generation_id: str) -> None:
-        """Retain this one no longer, if it is retained."""
+        """Retain this replica no longer, if it is retained."""
         if generation_id in self._retained:
             self._forget(self._retained[generation_id][0])
-            del self._forgotten[generation_id]
 
     def forget_oldest(self) -> bool:
         """Give the memory of the oldest one back; False if there is none."""
@@ -105,6 +104,8 @@ class Retention:
         del self._retained[generation.id]
         generation.transcript.clear()
         self.budget.used -= _cost(generation)
+        if generation.is_replica:
+            return  # whether that can still be read which it copied is not known here
         self._forgotten[generation.id] = generation.tenant
         if len(self._forgotten) > REMEMBERED_IDS:
             self._forgotten.popitem(last=False)
