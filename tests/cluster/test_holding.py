@@ -217,6 +217,29 @@ async def test_a_broker_that_is_silent_is_not_waited_for(autojump_clock: MockClo
         assert await held(broker) == 1
 
 
+async def test_who_asks_while_the_broker_is_away_is_not_remembered_for_long(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trioproxy.cluster.holding.MOST_EMPTY", 10)
+    broker = FakeBroker()
+    async with open_members(broker, 1) as (one,):
+        holder = one.node.holder_of("alice")
+        await begin(one)
+        broker.cut("node0")
+        for number in range(100):
+            account = Account(f"tenant {number}", "generations")
+            with pytest.raises(BrokerDown):
+                async with holder.hold(account, MOST, patience=0.5):
+                    raise AssertionError("nobody has said that there is room")
+            await trio.sleep(MOMENT)
+
+        assert len(holder.pools) == 10
+        broker.mend("node0")
+        await trio.sleep(2 * BEAT)
+        assert [pool.account.tenant for pool in holder.pools] == ["alice"]
+        assert await held(broker) == 1
+
+
 async def wait_in_vain(member: Member) -> None:
     with pytest.raises(BrokerDown):
         await begin(member)

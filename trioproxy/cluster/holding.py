@@ -12,7 +12,7 @@ who have come by then. What is granted is *pending* until it is begun: counted, 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import trio
 
@@ -20,6 +20,10 @@ from trioproxy.cluster.broker import Broker
 from trioproxy.cluster.errors import BrokerDown, BrokerError
 from trioproxy.cluster.keys import Account
 from trioproxy.fanout.limits import Shares
+
+MOST_EMPTY = 1000
+"""Of so many it is remembered, while the broker is away, that there is nothing left to be had; of
+others the lease tells it, by running out."""
 
 
 class NoRoom(BrokerError):
@@ -55,6 +59,11 @@ class Pool:
     def number(self) -> int:
         """What there is, and what is about to be."""
         return self._counts[self.account.tenant] + self.pending
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing, and nobody has anything to do with it."""
+        return not (self.number or self.users or self.is_telling)
 
 
 class Holder:
@@ -114,7 +123,7 @@ class Holder:
         pool.told = None
         await self._broker.keep_holding(pool.account, number)
         pool.told = number
-        if not (number or pool.number or pool.users or pool.is_telling):
+        if not number and pool.is_empty:
             del self._pools[pool.account]
 
     async def _ask(self, pool: Pool, claim: Claim, most: float, patience: float) -> None:
@@ -153,5 +162,8 @@ class Holder:
         async with pool.lock:
             pool.is_telling = False
             if pool.number != pool.told:
-                with suppress(BrokerError):  # or else the next heartbeat tells it
+                try:
                     await self._keep(pool)
+                except BrokerError:  # the next heartbeat tells it
+                    if pool.is_empty and len(self._pools) > MOST_EMPTY:
+                        del self._pools[pool.account]
