@@ -35,6 +35,7 @@ IN_REAL_TIME = (
     "tests/test_cli.py",
     "tests/test_demo.py",
     "tests/web/test_hostile_sockets.py",
+    "tests/web/test_shared_limits.py",
 )
 """What waits for clocks, processes and other programs, and so never runs beside its like."""
 
