@@ -22,6 +22,8 @@ async def open_nodes(broker: FakeBroker, *names: str) -> AsyncGenerator[list[Nod
         def answer(hub: Hub, question: bytes) -> bytes:
             if question == b"nonsense":
                 raise ValueError("what is that?")
+            if question == b"trap":
+                raise OverflowError("a fault of this node's own")
             return f"{name} has {len(list(hub.running))}, ".encode() + question
 
         return open_node([broker.port(name, TERMS)], PlainCodec(), answer=answer)
@@ -80,7 +82,8 @@ async def test_who_has_closed_is_not_waited_for(autojump_clock: MockClock) -> No
 
 async def test_who_does_not_understand_is_missing_and_lives_on(autojump_clock: MockClock) -> None:
     async with open_nodes(FakeBroker(), "one", "two") as (one, _):
-        assert await one.ask(b"nonsense") == Heard({}, ["two"])
+        for question in (b"nonsense", b"trap"):
+            assert await one.ask(question) == Heard({}, ["two"])
         assert (await one.ask(b"please")).missing == []
 
 

@@ -73,11 +73,14 @@ def test_what_runs_comes_first_and_the_oldest_of_it() -> None:
     assert overview.totals["running"] == 2
 
 
+@pytest.mark.parametrize(
+    "other", [b"\xc1 of another age", listing(Told({"id": "h"}, False, True, 1))]
+)
 @pytest.mark.parametrize(("missing", "expected"), [(["x"], ["x", "two"]), (None, None)])
 def test_an_answer_that_cannot_be_read_is_none(
-    missing: list[str] | None, expected: list[str] | None
+    missing: list[str] | None, expected: list[str] | None, other: bytes
 ) -> None:
-    overview = overview_of({"one": listing(told("g")), "two": b"\xc1 of another age"}, missing)
+    overview = overview_of({"one": listing(told("g")), "two": other}, missing)
 
     assert [row["id"] for row in overview.rows] == ["g"]
     assert (overview.nodes, overview.missing) == (["one"], expected)

@@ -75,12 +75,20 @@ class Surveys:
     async def _reply(self, letter: Letter) -> None:
         try:
             question = await self._broker.question(letter.ref)
-            if question is not None:
-                await self._broker.answer(letter.ref, self._answer(question), to=letter.sender)
+            answer = None if question is None else self._answered(question, letter.sender)
+            if answer is not None:
+                await self._broker.answer(letter.ref, answer, to=letter.sender)
         except BrokerError as error:
             logger.debug("%s is not answered: %s", letter.sender, error)
+
+    def _answered(self, question: bytes, sender: str) -> bytes | None:
+        try:
+            return self._answer(question)
         except ValueError as error:  # of a node of another version
-            logger.warning("%s asks what is not understood: %s", letter.sender, error)
+            logger.warning("%s asks what is not understood: %s", sender, error)
+        except Exception:  # a fault of ours costs this answer, not the node
+            logger.exception("%s is not answered", sender)
+        return None
 
 
 class _Open:

@@ -57,6 +57,16 @@ class Position(msgspec.Struct, array_like=True, frozen=True):
     after: int
 
 
+class Essentials(msgspec.Struct):
+    """What of a row is made into an overview; what else there is in it is only handed on."""
+
+    id: str
+    subscribers: int
+    outcome: dict[str, str | None] | None
+    created_at: float
+    tokens_per_second: float | None
+
+
 class Told(msgspec.Struct, array_like=True, frozen=True):
     """A generation as a node has it: what is there of it, whether another node runs it, whether the
     call to the engine is open, and how many readers have joined."""
@@ -123,6 +133,14 @@ def _timing(generations: Iterable[Generation]) -> bytes:
     return msgspec.json.encode(told[0]) if told else b""
 
 
+def _read_listing(data: bytes) -> Listing:
+    """Raises :exc:`msgspec.MsgspecError` where a row has not what is needed of it."""
+    listing = _decode_listing(data)
+    for one in listing.told:
+        msgspec.convert(one.row, Essentials)
+    return listing
+
+
 def overview_of(answers: Mapping[str, bytes], missing: Sequence[str] | None) -> Overview:
     """What the nodes have answered, as one; those in ``missing`` have told nothing.
 
@@ -132,7 +150,7 @@ def overview_of(answers: Mapping[str, bytes], missing: Sequence[str] | None) -> 
     listings: dict[str, Listing] = {}
     for node, data in answers.items():
         try:
-            listings[node] = _decode_listing(data)
+            listings[node] = _read_listing(data)
         except msgspec.MsgspecError:  # it is of another version
             missing = None if missing is None else [*missing, node]
     everything = [(node, one) for node, listing in listings.items() for one in listing.told]
