@@ -18,6 +18,7 @@ from trioproxy.fanout import (
     Generation,
     Identity,
     Outcome,
+    ShareOf,
     SourceFailed,
     Subscriber,
     Watch,
@@ -137,16 +138,22 @@ async def open_member(
     always: bool = False,
     terms: Terms = TERMS,
     node_watch: NodeWatch | None = None,
+    share_of: ShareOf | None = None,
 ) -> AsyncGenerator[Member]:
     """A node. ``beside`` are the brokers of the other lanes."""
     ports = [each.port(name, terms) for each in (broker, *beside)]
-    async with open_member_at(ports, always=always, node_watch=node_watch) as member:
+    opening = open_member_at(ports, always=always, node_watch=node_watch, share_of=share_of)
+    async with opening as member:
         yield member
 
 
 @asynccontextmanager
 async def open_member_at(
-    brokers: Sequence[Broker], *, always: bool = False, node_watch: NodeWatch | None = None
+    brokers: Sequence[Broker],
+    *,
+    always: bool = False,
+    node_watch: NodeWatch | None = None,
+    share_of: ShareOf | None = None,
 ) -> AsyncGenerator[Member]:
     async with open_node(
         brokers,
@@ -154,6 +161,7 @@ async def open_member_at(
         watch=lambda generation: Told(lambda: node, generation),
         always=always,
         node_watch=node_watch or NodeWatch(),
+        share_of=share_of,
     ) as node:
         yield Member(node)
 
@@ -165,12 +173,13 @@ async def open_members(
     *,
     beside: Sequence[FakeBroker] = (),
     always: bool = False,
+    share_of: ShareOf | None = None,
 ) -> AsyncGenerator[list[Member]]:
     """So many, on one broker whose memory is not new any more."""
     async with AsyncExitStack() as stack:
         members = [
             await stack.enter_async_context(
-                open_member(broker, f"node{index}", beside=beside, always=always)
+                open_member(broker, f"node{index}", beside=beside, always=always, share_of=share_of)
             )
             for index in range(number)
         ]

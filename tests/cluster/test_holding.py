@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack, suppress
+import math
+from contextlib import AsyncExitStack, ExitStack, suppress
 
 import pytest
 import trio
@@ -12,7 +13,7 @@ from tests.cluster.nodes import TERMS, Member, open_member, open_members
 from tests.support.source import ScriptedSource
 from trioproxy.cluster import Account, BrokerDown, Use
 from trioproxy.cluster.holding import NoRoom
-from trioproxy.fanout import Generation, Subscriber
+from trioproxy.fanout import Generation, Share, Subscriber
 from trioproxy.testing import TaskCensus, Trial, cancel_at_every_checkpoint
 from trioproxy.testing.broker import FakeBroker
 
@@ -233,11 +234,36 @@ async def test_who_asks_while_the_broker_is_away_is_not_remembered_for_long(
                     raise AssertionError("nobody has said that there is room")
             await trio.sleep(MOMENT)
 
-        assert len(holder.pools) == 10
+        assert len(holder.all_pools()) == 10
         broker.mend("node0")
         await trio.sleep(2 * BEAT)
-        assert [pool.account.tenant for pool in holder.pools] == ["alice"]
+        assert [pool.account.tenant for pool in holder.all_pools()] == ["alice"]
         assert await held(broker) == 1
+
+
+async def test_what_began_without_a_limit_counts_when_there_is_one(
+    autojump_clock: MockClock,
+) -> None:
+    broker, share, stack = FakeBroker(), Share(math.inf, math.inf), ExitStack()
+    async with open_members(broker, 2, share_of=lambda _: share) as members:
+        for member in members:
+            begun = member.node.hub.start(None, ScriptedSource(), linger=1000, tenant="alice")
+            stack.enter_context(member.node.hub.subscribe(begun.id))
+        await trio.sleep(2 * BEAT)
+        assert not any(member.node.holder_of("alice").all_pools() for member in members)
+
+        share = Share(9, 2)
+        await trio.sleep(2 * BEAT)
+
+        assert (await held(broker), await held(broker, "subscribers")) == (2, 2)
+        with pytest.raises(NoRoom):
+            async with (
+                members[0]
+                .node.holder_of("alice")
+                .hold(Account("alice", "subscribers"), share.max_subscribers, patience=0.5)
+            ):
+                raise AssertionError("there are two already")
+        stack.close()
 
 
 async def wait_in_vain(member: Member) -> None:
@@ -310,5 +336,5 @@ async def test_nothing_is_left_of_what_was_held(autojump_clock: MockClock) -> No
             await trio.sleep(MOMENT)
             await census.settled()
 
-        assert not one.node.holder_of("alice").pools
+        assert not one.node.holder_of("alice").all_pools()
         assert not any(name.endswith(":pool") for name in broker.memory.seconds_left())

@@ -65,7 +65,7 @@ class AtLane:
             await self.broker.wait_up()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(tried, self.broker.ping)
-                for pool in self.holder.pools:
+                for pool in self.holder.all_pools():
                     nursery.start_soon(tried, partial(self.holder.keep, pool))
                 followed = [one for one in self.follower.followed.values() if not one.has_ended]
                 running = [one for one in followed if not math.isinf(one.lease_ends)]

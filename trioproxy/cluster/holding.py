@@ -11,14 +11,16 @@ who have come by then. What is granted is *pending* until it is begun: counted, 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+import math
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 
 import trio
 
 from trioproxy.cluster.broker import Broker
 from trioproxy.cluster.errors import BrokerDown, BrokerError
-from trioproxy.cluster.keys import Account
+from trioproxy.cluster.keys import Account, Use
 from trioproxy.fanout.limits import Shares
 
 MOST_EMPTY = 1000
@@ -67,19 +69,41 @@ class Pool:
 
 
 class Holder:
-    """That of one node, in a lane. What it starts are ``errands``, tasks of a nursery that outlives
-    the generations; what they do not get to tell, the lease tells by running out."""
+    """That of one node, in a lane, for the tenants that it ``is_told_here`` of. What it starts are
+    ``errands``, tasks of a nursery that outlives the generations; what they do not get to tell, the
+    lease tells by running out."""
 
-    def __init__(self, broker: Broker, shares: Shares, errands: trio.Nursery) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        shares: Shares,
+        errands: trio.Nursery,
+        is_told_here: Callable[[str], bool],
+    ) -> None:
         self._broker = broker
-        self._counts = {"generations": shares.generations, "subscribers": shares.subscribers}
+        self._shares = shares
+        self._is_told_here = is_told_here
+        self._counts: dict[Use, Counter[str]] = {
+            "generations": shares.generations,
+            "subscribers": shares.subscribers,
+        }
         self._errands = errands
         self._pools: dict[Account, Pool] = {}
 
-    @property
-    def pools(self) -> list[Pool]:
-        """Those that are to be kept."""
+    def all_pools(self) -> list[Pool]:
+        """Those that are to be kept; also of tenants that had no limit when they began."""
+        for use, counts in self._counts.items():
+            for tenant in counts:
+                account = Account(tenant, use)
+                if account not in self._pools and self._is_limited(account):
+                    self._pools[account] = Pool(account, counts)
         return list(self._pools.values())
+
+    def _is_limited(self, account: Account) -> bool:
+        tenant, use = account
+        share = self._shares.share_of(tenant)
+        most = share.max_generations if use == "generations" else share.max_subscribers
+        return not math.isinf(most) and self._is_told_here(tenant)
 
     @asynccontextmanager
     async def hold(self, account: Account, most: float, *, patience: float) -> AsyncGenerator[None]:

@@ -58,12 +58,13 @@ async def open_node(
         with ExitStack() as stack:
             async with open_hub(limits, watch=watch, share_of=share_of) as hub:
                 lanes: list[AtLane] = []
-                for broker in brokers:
+                for number, broker in enumerate(brokers):
                     owner = Owner(broker, hub, codec, errands, node_watch, always=always)
                     stack.callback(owner.close)
                     surveys = Surveys(broker, partial(answer, hub), errands)
                     follower = Follower(broker, partial(_hand_on, owner, surveys), patience)
-                    holder = Holder(broker, hub.shares, errands)
+                    is_of_lane = partial(_is_of_lane, number, len(brokers))
+                    holder = Holder(broker, hub.shares, errands, is_of_lane)
                     lanes.append(AtLane(broker, owner, follower, holder, node_watch, surveys))
                 for lane in lanes:
                     clockwork.start_soon(lane.follower.run, name="reader of the cluster")
@@ -360,6 +361,10 @@ async def _insist(lane: AtLane, ask: Callable[[], Awaitable[object]]) -> None:
     """Have done what nothing else brings about; for as long as it may be of any use."""
     with trio.move_on_after(lane.broker.terms.ttl):
         await lane.owner.errands.try_to(ask)
+
+
+def _is_of_lane(number: int, lanes: int, name: str) -> bool:
+    return lane_of(name, lanes) == number
 
 
 def _hand_on(owner: Owner, surveys: Surveys, letter: Letter) -> None:

@@ -47,22 +47,22 @@ ShareOf = Callable[[str], Share]
 
 class Shares:
     """What the tenants of a hub have of it now: running ``generations``, and ``subscribers``. Who
-    has nothing is not remembered."""
+    has nothing is not remembered. ``share_of`` says what each may have."""
 
     def __init__(self, share_of: ShareOf) -> None:
-        self._share_of = share_of
+        self.share_of = share_of
         self.generations: Counter[str] = Counter()
         self.subscribers: Counter[str] = Counter()
 
     def check_generation(self, tenant: str) -> None:
         """Raise :class:`TooManyGenerations` where the tenant may run no other."""
-        most = self._share_of(tenant).max_generations
+        most = self.share_of(tenant).max_generations
         if self.generations[tenant] >= most:
             raise TooManyGenerations(f"{most:g} generations are running already")
 
     def check_subscriber(self, tenant: str) -> None:
         """Raise :class:`TooManySubscribers` where the tenant's generations may have no other."""
-        most = self._share_of(tenant).max_subscribers
+        most = self.share_of(tenant).max_subscribers
         if self.subscribers[tenant] >= most:
             raise TooManySubscribers(f"all generations together have {most:g} subscribers already")
 
