@@ -6,11 +6,12 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
 import pytest
+import trio
 from rich.console import Console
 
 from tests.cluster.pair import Pair, cluster_of, list_cluster, make_deaf, node_of, open_pair
@@ -227,6 +228,34 @@ async def test_another_node_tells_its_timing_as_the_node_does_that_runs_it(valke
     assert elsewhere["connect_seconds"] == at_home["connect_seconds"] is not None
 
 
+@pytest.mark.parametrize("mode", ["replay", "live"])
+async def test_who_comes_by_id_is_as_much_the_last_as_any_other(valkey: Server, mode: str) -> None:
+    async with open_pair(valkey) as pair, AsyncExitStack() as stack:
+        async with running(pair, *TEXTS[:2]) as (generation_id, call):
+            reading = pair.two.get(f"/v1/generations/{generation_id}/events?mode={mode}")
+            client = await stack.enter_async_context(reading)
+            await client.response_head()
+            await call.write(sse(TEXTS[2]))
+            await next_event(client)
+        await pair.one.wait_subscribers(0)
+        left_at = trio.current_time()
+        await stack.aclose()
+        await call.wait_departure()
+
+    assert trio.current_time() - left_at < 0.5
+
+
+async def test_who_only_looks_keeps_nothing_going(valkey: Server) -> None:
+    async with open_pair(valkey) as pair:
+        async with in_background(pair, **{"x-linger": "0.3"}) as call:
+            looked = [await pair.two.http.get(f"{RESPONSES}/resp_1") for _ in range(2)]
+        looked_at = trio.current_time()
+        await call.wait_departure()
+
+    assert [answer.status_code for answer in looked] == [200, 200]
+    assert trio.current_time() - looked_at < 1
+
+
 @pytest.mark.parametrize("path", ["", "/timing", "/events"])
 @pytest.mark.parametrize("generation_id", [f"gen_{'0' * 32}_{'0' * 16}", f"gen_{'0' * 32}", "x"])
 async def test_what_no_node_has_is_not_found(valkey: Server, generation_id: str, path: str) -> None:
@@ -273,12 +302,16 @@ async def test_what_a_node_has_forgotten_of_anothers_is_still_to_be_had(valkey: 
 
 @pytest.mark.parametrize("is_known", [False, True])
 async def test_live_is_from_now_on_at_every_node(valkey: Server, is_known: bool) -> None:
-    async with open_pair(valkey) as pair, running(pair, *TEXTS[:4]) as (generation_id, call):
+    async with (
+        open_pair(valkey) as pair,
+        running(pair, *TEXTS[:4]) as (generation_id, call),
+        AsyncExitStack() as stack,
+    ):
         events = f"/v1/generations/{generation_id}/events"
         if is_known:
-            async with pair.two.get(events) as client:
-                await client.response_head()
-                await next_event(client)
+            client = await stack.enter_async_context(pair.two.get(events))
+            await client.response_head()
+            await next_event(client)
         async with pair.two.get(f"{events}?mode=live") as client:
             assert (await client.response_head()).status == 200
             await call.finish(sse(*TEXTS[4:], b"[DONE]"))
@@ -350,7 +383,6 @@ async def test_one_that_ends_while_it_is_asked_for_is_had_as_it_ended(
     valkey: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with open_pair(valkey) as pair, in_background(pair) as call:
-        await pair.two.http.get(f"{RESPONSES}/resp_1")
         node = cluster_of(pair.two).node
         look = node.look
 
@@ -359,8 +391,10 @@ async def test_one_that_ends_while_it_is_asked_for_is_had_as_it_ended(
             await node.hub.wait_idle()
             return await look(ref)
 
-        monkeypatch.setattr(node, "look", look_when_it_has_ended)
-        after = (await pair.two.http.get(f"{RESPONSES}/resp_1")).json()
+        async with pair.two.get(f"{RESPONSES}/resp_1?stream=true") as reader:
+            await reader.response_head()
+            monkeypatch.setattr(node, "look", look_when_it_has_ended)
+            after = (await pair.two.http.get(f"{RESPONSES}/resp_1")).json()
 
     assert after["status"] == "completed"
 

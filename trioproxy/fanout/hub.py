@@ -102,6 +102,7 @@ class Hub:
         tenant: str = "",
         origin: object = None,
         identity: Identity | None = None,
+        counts: bool = True,
     ) -> Generator[Subscriber]:
         """Subscribe to the generation that runs under ``key``, or start one that reads ``source``.
 
@@ -110,7 +111,7 @@ class Hub:
         ``"private"`` a generation of its own, found under no key. A ``key`` of None is never shared
         either. ``after`` is the seq last read. ``linger`` is how many seconds the generation may
         outlive its last subscriber. ``identity`` is that of a generation that is started, if it has
-        one already.
+        one already. Who does not ``count``: see :meth:`subscribe`.
 
         Raises :class:`HubClosed`, :class:`HubFull`, :class:`TooManyGenerations`,
         :class:`TooManySubscribers` or :class:`CursorAhead`, with nothing started and nobody joined.
@@ -124,7 +125,12 @@ class Hub:
                 raise CursorAhead(f"event {after} was asked for of a generation yet to start")
             generation = self._make(source, mode, linger, when_full, tenant, origin, identity)
         with generation.subscribe(
-            after=after, mode=mode, linger=linger, on_lag=on_lag, max_lag=self.limits.max_lag
+            after=after,
+            mode=mode,
+            linger=linger,
+            on_lag=on_lag,
+            max_lag=self.limits.max_lag,
+            counts=counts,
         ) as subscriber:
             if is_new:
                 self._launch(generation, key)

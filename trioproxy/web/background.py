@@ -77,15 +77,15 @@ class Background:
         """The response as it is now, or (``?stream=true``) its events after number
         ``starting_after``."""
         request = current_request()
-        generation = await self._calls.reach_response(request.caller, response_id)
-        if generation is None:
-            return await self._ask_engine(response_id)
-        if request.args.get("stream") != "true" or request.method == "HEAD":
-            return _respond(generation)
-        async with self._calls.seat(generation.tenant):
-            subscriber = request.exit_stack.enter_context(
-                self._calls.read(generation, after=_read_after(generation))
-            )
+        async with self._calls.reach_response(request.caller, response_id) as generation:
+            if generation is None:
+                return await self._ask_engine(response_id)
+            if request.args.get("stream") != "true" or request.method == "HEAD":
+                return _respond(generation)
+            async with self._calls.seat(generation.tenant):
+                subscriber = request.exit_stack.enter_context(
+                    self._calls.read(generation, after=_read_after(generation))
+                )
         response = self._streams.respond(request, subscriber, DIALECT, VOICE)
         name_generation(response, generation)
         return response
@@ -93,11 +93,11 @@ class Background:
     async def cancel(self, response_id: str) -> Response:
         """Stop it for everyone. One that has ended is left as it is."""
         caller = current_request().caller
-        generation = await self._calls.reach_response(caller, response_id)
-        if generation is None:
-            return await self._ask_engine(response_id)
-        self._calls.stop(generation)
-        return _respond(generation)
+        async with self._calls.reach_response(caller, response_id) as generation:
+            if generation is None:
+                return await self._ask_engine(response_id)
+            self._calls.stop(generation)
+            return _respond(generation)
 
     async def _ask_engine(self, response_id: str) -> Response:
         """For a response that is none of ours. To an engine all tenants are one, so where there are

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import AsyncGenerator, Hashable, Mapping
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
     nullcontext,
     suppress,
 )
@@ -26,7 +28,7 @@ from trioproxy.fanout import (
 from trioproxy.gateway import Answers
 from trioproxy.upstream import Head, Router
 from trioproxy.web.admission import Admission
-from trioproxy.web.asking import Asking, Cursor, Origin
+from trioproxy.web.asking import Asking, Origin
 from trioproxy.web.caller import Caller
 from trioproxy.web.failures import Mismatch
 from trioproxy.web.messages import CacheStatus
@@ -122,20 +124,15 @@ class Calls:
         )
 
     def take_up(
-        self, caller: Caller, asking: Asking, cursor: Cursor
+        self, generation: Generation, asking: Asking, after: int
     ) -> AbstractContextManager[Subscriber]:
-        """Read on after ``cursor``, who asks for the same once more.
-
-        Raises :class:`Mismatch`, and what :meth:`find` and :meth:`Hub.subscribe` raise.
-        """
-        if cursor.generation_id is None:
-            raise UnknownGeneration("the event id names no generation")
-        generation = self.find(caller, cursor.generation_id)
+        """Read on after event ``after``, who asks for the same once more; or all of it, where that
+        is no stream. Raises :class:`Mismatch`, and what :meth:`Hub.subscribe` raises."""
         _check_same(generation, asking)
         streamed = asking.origin.streamed
         return self._hub.subscribe(
             generation.id,
-            after=cursor.seq if streamed else None,
+            after=after if streamed else None,
             linger=asking.linger,
             on_lag=self.settings.on_lag if streamed else "wait",
         )
@@ -151,45 +148,48 @@ class Calls:
             generation.id, after=after, mode=mode, on_lag=self.settings.on_lag
         )
 
-    async def reach(
+    def reach(
         self,
         caller: Caller,
         generation_id: str,
         *,
         after: int | None = None,
         up_to_now: bool = False,
-    ) -> Generation:
-        """The generation with this id, wherever it is: :meth:`find` finds it from now on. One that
-        runs elsewhere has come as far as event ``after``, or ``up_to_now``, if it has been there in
-        a few seconds.
+    ) -> AbstractAsyncContextManager[Generation]:
+        """The generation with this id, wherever it is: in the block :meth:`find` finds it, and who
+        is to read it joins it. One that runs elsewhere has come as far as event ``after``, or
+        ``up_to_now``, if it has been there in a few seconds.
 
-        Raises what :meth:`find` does, and :class:`~trioproxy.web.places.ClusterDown`.
+        Raises what :meth:`find` does, and :class:`~trioproxy.web.places.ClusterDown`. If cancelled,
+        nothing is held.
         """
         elsewhere = self._places.elsewhere
         try:
-            generation = self.find(caller, generation_id)
+            here = self.find(caller, generation_id)
         except UnknownGeneration:
             if elsewhere is None:
                 raise
-            return await elsewhere.reach(caller, generation_id, after, up_to_now)
-        if elsewhere is None or not generation.is_replica:
-            return generation
-        if generation.outcome is None:
-            if up_to_now:
-                with suppress(UnknownGeneration, ClusterDown):  # then it is here as far as it is
-                    await elsewhere.reach(caller, generation_id, after, up_to_now)
-        elif generation.outcome.reason == BROKER_LOST:
-            return await elsewhere.reach(caller, generation_id, after, up_to_now)
-        return generation
+            return elsewhere.reach(caller, generation_id, after, up_to_now)
+        if elsewhere is None or not here.is_replica:
+            return nullcontext(here)
+        if here.outcome is None and up_to_now:
+            return _further(here, elsewhere.reach(caller, generation_id, after, up_to_now))
+        if here.outcome is not None and here.outcome.reason == BROKER_LOST:
+            return elsewhere.reach(caller, generation_id, after, up_to_now)
+        return nullcontext(here)
 
-    async def reach_response(self, caller: Caller, response_id: str) -> Generation | None:
+    def reach_response(
+        self, caller: Caller, response_id: str
+    ) -> AbstractAsyncContextManager[Generation | None]:
         """The generation that is the response which the engine calls so, up to now, wherever it is;
-        None if there is none. Raises :class:`~trioproxy.web.places.ClusterDown`."""
+        None if there is none. Otherwise as :meth:`reach`."""
         here = [one for one in self.all_of(caller) if is_response(one, response_id)]
         if here:
-            return await self.reach(caller, here[-1].id, up_to_now=True)
+            return self.reach(caller, here[-1].id, up_to_now=True)
         elsewhere = self._places.elsewhere
-        return None if elsewhere is None else await elsewhere.reach_response(caller, response_id)
+        if elsewhere is None:
+            return nullcontext(None)
+        return elsewhere.reach_response(caller, response_id)
 
     async def survey(self, caller: Caller) -> Overview | None:
         """What all nodes have that is the caller's to see; None where there is no other node."""
@@ -323,6 +323,17 @@ class Calls:
 
 
 _SEAT: nullcontext[None] = nullcontext()
+
+
+@asynccontextmanager
+async def _further(
+    here: Generation, reaching: AbstractAsyncContextManager[Generation]
+) -> AsyncGenerator[Generation]:
+    """What is reached, or what is ``here`` as far as it is."""
+    async with AsyncExitStack() as stack:
+        with suppress(UnknownGeneration, ClusterDown):
+            here = await stack.enter_async_context(reaching)
+        yield here
 
 
 def origin_of(generation: Generation) -> Origin:

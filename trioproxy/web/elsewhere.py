@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
 from typing import Any
 
 import trio
 
 from trioproxy.cluster import BrokerError, Followed, Known, Node, NotRunning, Ref
-from trioproxy.fanout import FanoutError, Generation, Identity, UnknownGeneration
+from trioproxy.fanout import FanoutError, Generation, Identity, Subscriber, UnknownGeneration
 from trioproxy.web.caller import Caller
 from trioproxy.web.places import BROKER_LOST, ClusterDown, Overview, Placed
 from trioproxy.web.replicas import About, reader_of, unpack_about
 from trioproxy.web.surveys import Neighbours
 
-REACHED = 5.0
-"""Seconds that a replica which was asked for by its id lingers, and has to catch up with what was
-read elsewhere."""
+CATCH_UP = 5.0
+"""Seconds that a replica which is asked for by its id has to come as far as others have read."""
 
 
 class Elsewhere:
@@ -28,33 +28,38 @@ class Elsewhere:
         self._hub = node.hub
         self._neighbours = Neighbours(node.name, node.hub, node.ask)
 
+    @asynccontextmanager
     async def reach(
         self, caller: Caller, generation_id: str, after: int | None, up_to_now: bool
-    ) -> Generation:
+    ) -> AsyncGenerator[Generation]:
         ref, known, about = await self._look(caller, generation_id)
         if up_to_now:
             after = await self._neighbours.find_end(caller, generation_id, known.node)
-        try:
-            async with self._node.turn(ref.request):
-                generation = self._find_replica(generation_id)
-                if generation is None:
-                    async with self._node.reach(ref) as followed:
-                        generation = self._start(followed, about)
-        except NotRunning:
-            raise _unknown(generation_id) from None
-        except BrokerError as error:
-            raise ClusterDown from error
-        await self._catch_up(generation, after)
-        return generation
+        with ExitStack() as stack:
+            try:
+                async with self._node.turn(ref.request):
+                    holding = self._hold_replica(generation_id)
+                    if holding is not None:
+                        subscriber = stack.enter_context(holding)
+                    else:
+                        async with self._node.reach(ref) as followed:
+                            subscriber = stack.enter_context(self._start(followed, about))
+            except NotRunning:
+                raise _unknown(generation_id) from None
+            except BrokerError as error:
+                raise ClusterDown from error
+            await _catch_up(subscriber, after)
+            yield subscriber.generation
 
-    def _find_replica(self, generation_id: str) -> Generation | None:
+    def _hold_replica(self, generation_id: str) -> AbstractContextManager[Subscriber] | None:
         """The one that is here, unless it was cut off."""
         try:
-            generation = self._hub.get(generation_id)
+            outcome = self._hub.get(generation_id).outcome
         except FanoutError:
             return None
-        outcome = generation.outcome
-        return None if outcome is not None and outcome.reason == BROKER_LOST else generation
+        if outcome is not None and outcome.reason == BROKER_LOST:
+            return None
+        return self._hub.subscribe(generation_id, counts=False)
 
     async def _look(self, caller: Caller, generation_id: str) -> tuple[Ref, Known, About]:
         """What there is of a generation. Raises what :meth:`reach` does."""
@@ -72,38 +77,32 @@ class Elsewhere:
             raise _unknown(generation_id)
         return ref, known, about
 
-    def _start(self, followed: Followed, about: About) -> Generation:
+    def _start(self, followed: Followed, about: About) -> AbstractContextManager[Subscriber]:
         origin = about.origin()
         placed = replica_of(self._node, followed)
         assert placed.follow is not None
         key = None if about.key is None else (about.tenant, about.key)
-        return self._hub.start(
+        return self._hub.join(
             None if self._hub.find(key) is not None else key,
             placed.follow(origin),
-            linger=REACHED,
             when_full="trim" if origin.streamed else "fail",
             tenant=about.tenant,
             origin=origin,
             identity=placed.identity,
+            counts=False,
         )
 
-    async def _catch_up(self, generation: Generation, after: int | None) -> None:
-        with (
-            trio.move_on_after(REACHED),
-            self._hub.subscribe(generation.id, linger=REACHED, counts=False) as subscriber,
-        ):
-            await generation.wait_opened()
-            while after is not None and subscriber.cursor < after:
-                try:
-                    await anext(subscriber)
-                except StopAsyncIteration:
-                    break
-
-    async def reach_response(self, caller: Caller, response_id: str) -> Generation | None:
+    @asynccontextmanager
+    async def reach_response(
+        self, caller: Caller, response_id: str
+    ) -> AsyncGenerator[Generation | None]:
         position = await self._neighbours.find_response(caller, response_id)
         if position is None:
-            return None
-        return await self.reach(caller, position.generation_id, position.after, False)
+            yield None
+            return
+        reaching = self.reach(caller, position.generation_id, position.after, False)
+        async with reaching as generation:
+            yield generation
 
     async def survey(self, caller: Caller) -> Overview:
         return await self._neighbours.survey(caller)
@@ -122,6 +121,16 @@ class Elsewhere:
         except (UnknownGeneration, ClusterDown):
             return None
         return await self._neighbours.tell_timing(caller, generation_id, known.node)
+
+
+async def _catch_up(subscriber: Subscriber, after: int | None) -> None:
+    with trio.move_on_after(CATCH_UP):
+        await subscriber.generation.wait_opened()
+        while after is not None and subscriber.cursor < after:
+            try:
+                await anext(subscriber)
+            except StopAsyncIteration:
+                break
 
 
 def replica_of(node: Node, followed: Followed) -> Placed:

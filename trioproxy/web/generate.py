@@ -6,7 +6,7 @@ import trio
 from quart_trio.wrappers import TrioResponse as Response
 
 from trioproxy.config import Settings
-from trioproxy.fanout import Outcome, Subscriber
+from trioproxy.fanout import Outcome, Subscriber, UnknownGeneration
 from trioproxy.upstream import Head
 from trioproxy.web.asking import read_asking, read_cursor, read_linger
 from trioproxy.web.calls import Calls, cache_status
@@ -75,12 +75,12 @@ class Generate:
                 joining = self._calls.join(caller, asking, body, placed)
                 subscriber = stack.enter_context(joining)
         else:
-            tenant = asking.tenant
-            if cursor.generation_id is not None:
-                reached = await self._calls.reach(caller, cursor.generation_id, after=cursor.seq)
-                tenant = reached.tenant
-            async with self._calls.seat(tenant):
-                subscriber = stack.enter_context(self._calls.take_up(caller, asking, cursor))
+            if cursor.generation_id is None:
+                raise UnknownGeneration("the event id names no generation")
+            reaching = self._calls.reach(caller, cursor.generation_id, after=cursor.seq)
+            async with reaching as generation, self._calls.seat(generation.tenant):
+                joining = self._calls.take_up(generation, asking, cursor.seq)
+                subscriber = stack.enter_context(joining)
         return subscriber, cache_status(subscriber.generation, asking)
 
     def _streams_by_default(self, dialect: Dialect) -> bool:

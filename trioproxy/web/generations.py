@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager
+
 import msgspec
 from quart_trio.wrappers import TrioResponse as Response
 
@@ -95,7 +97,10 @@ class Generations:
         request = current_request()
         wide = is_of_cluster(request)
         told = await self._calls.describe(request.caller, generation_id, wide=wide)
-        return json_response(told or describe(await self._find(generation_id)))
+        if told is not None:
+            return json_response(told)
+        async with self._reach(generation_id) as generation:
+            return json_response(describe(generation))
 
     async def timing(self, generation_id: str) -> Response:
         """When each of its tokens came, and how each of its readers fared, at the node that runs
@@ -103,42 +108,43 @@ class Generations:
         told = await self._calls.tell_timing(current_request().caller, generation_id)
         if told is not None:
             return Response(told, content_type="application/json")
-        return json_response(describe_timing(timing_of(await self._find(generation_id))))
+        async with self._reach(generation_id) as generation:
+            return json_response(describe_timing(timing_of(generation)))
 
     async def stop(self, generation_id: str) -> Response:
         """End it for everyone. One that has ended is left as it is."""
-        generation = await self._find(generation_id, up_to_now=True)  # it may have ended
-        self._calls.stop(generation)
-        return json_response(describe(generation))
+        async with self._reach(generation_id, up_to_now=True) as generation:  # it may have ended
+            self._calls.stop(generation)
+            return json_response(describe(generation))
 
     async def events(self, generation_id: str) -> Response:
         """Read it: from the start, from an event on, or (``?mode=live``) from now on."""
         request = current_request()
         after, mode = _read_after(request, generation_id), _read_mode(request)
         is_live = mode == "live" and after is None
-        generation = await self._find(generation_id, after, up_to_now=is_live)
-        if is_live:
-            after = generation.transcript.last
-        if has_been_told_the_end(generation, after):
-            response = Response(b"", 204)  # on which an EventSource reconnects no more
-            del response.headers["Content-Type"], response.headers["Content-Length"]
-        elif request.method == "HEAD":
-            response = head_of_stream(RESOURCE_VOICE.framing)
-        else:
-            async with self._calls.seat(generation.tenant):
-                subscriber = request.exit_stack.enter_context(
-                    self._calls.read(generation, after=after, mode=mode)
-                )
-            dialect = origin_of(generation).dialect
-            response = self._streams.respond(request, subscriber, dialect, RESOURCE_VOICE)
+        async with self._reach(generation_id, after, up_to_now=is_live) as generation:
+            if is_live:
+                after = generation.transcript.last
+            if has_been_told_the_end(generation, after):
+                response = Response(b"", 204)  # on which an EventSource reconnects no more
+                del response.headers["Content-Type"], response.headers["Content-Length"]
+            elif request.method == "HEAD":
+                response = head_of_stream(RESOURCE_VOICE.framing)
+            else:
+                async with self._calls.seat(generation.tenant):
+                    subscriber = request.exit_stack.enter_context(
+                        self._calls.read(generation, after=after, mode=mode)
+                    )
+                dialect = origin_of(generation).dialect
+                response = self._streams.respond(request, subscriber, dialect, RESOURCE_VOICE)
         name_generation(response, generation)
         return response
 
-    async def _find(
+    def _reach(
         self, generation_id: str, after: int | None = None, *, up_to_now: bool = False
-    ) -> Generation:
+    ) -> AbstractAsyncContextManager[Generation]:
         caller = current_request().caller
-        return await self._calls.reach(caller, generation_id, after=after, up_to_now=up_to_now)
+        return self._calls.reach(caller, generation_id, after=after, up_to_now=up_to_now)
 
 
 def describe(generation: Generation) -> dict[str, object]:

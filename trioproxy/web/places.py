@@ -87,15 +87,18 @@ class Overview(NamedTuple):
 class Elsewhere(Protocol):
     """What other nodes run."""
 
-    async def reach(
+    def reach(
         self, caller: Caller, generation_id: str, after: int | None, up_to_now: bool
-    ) -> Generation:
-        """The replica of a generation that another node runs, as far as event ``after`` if that has
-        come, or as far as the other node has come by now. It lingers for a moment. Raises
-        :class:`~trioproxy.fanout.UnknownGeneration` and :class:`ClusterDown`."""
+    ) -> AbstractAsyncContextManager[Generation]:
+        """Hold the replica of a generation that another node runs, as far as event ``after`` if
+        that has come, or as far as the other node has come by now. Who is to read it joins in the
+        block: it is there for nobody else. Raises :class:`~trioproxy.fanout.UnknownGeneration` and
+        :class:`ClusterDown`. If cancelled, nothing is held."""
         ...
 
-    async def reach_response(self, caller: Caller, response_id: str) -> Generation | None:
+    def reach_response(
+        self, caller: Caller, response_id: str
+    ) -> AbstractAsyncContextManager[Generation | None]:
         """Likewise, up to now, the one that is the response which the engine calls so; None if no
         node has it. Raises :class:`ClusterDown`."""
         ...

@@ -252,9 +252,10 @@ class Session:
                 return Reply(messages.unsubscribed(generation_id, ref))
             case messages.Cancel(generation=generation_id, ref=ref):
                 calls = self._present_calls()
-                generation = await calls.reach(self._caller, generation_id, up_to_now=True)
-                calls.stop(generation)
-                return Reply(messages.cancelled(generation, ref))
+                reaching = calls.reach(self._caller, generation_id, up_to_now=True)
+                async with reaching as generation:
+                    calls.stop(generation)
+                    return Reply(messages.cancelled(generation, ref))
             case messages.Ping(ref=ref):
                 return Reply(messages.pong(ref))
             case messages.Pong():
@@ -293,8 +294,8 @@ class Session:
     async def _read_on(self, generation_id: str, after: int | None, mode: Mode) -> Subscription:
         calls = self._present_calls()
         is_live = mode == "live" and after is None
-        generation = await calls.reach(self._caller, generation_id, after=after, up_to_now=is_live)
-        async with calls.seat(generation.tenant):
+        reaching = calls.reach(self._caller, generation_id, after=after, up_to_now=is_live)
+        async with reaching as generation, calls.seat(generation.tenant):
             return self._subscribe(calls.read(generation, after=after, mode=mode))
 
     def _subscribe(self, joining: AbstractContextManager[Subscriber]) -> Subscription:
