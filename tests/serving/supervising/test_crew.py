@@ -201,6 +201,38 @@ async def test_an_end_while_they_are_relieved_is_an_end(
 
         assert len(staff.actors) == hired
         assert all(actor.code is not None for actor in staff.actors)
+        assert [actor.signals for actor in staff.actors] == [[signal.SIGTERM]] * hired
+
+
+async def test_told_twice_they_hear_it_twice_and_those_that_drained_too(
+    autojump_clock: MockClock,
+) -> None:
+    staff = Staff(drain=3.0)
+    async with crew_of(staff) as crew, trio.open_nursery() as nursery:
+        nursery.start_soon(crew.relieve, soon)
+        await trio.sleep(2)
+        crew.end()
+        crew.end()
+
+        assert [actor.signals for actor in staff.actors] == [[signal.SIGTERM] * 2] * 3
+        await crew.wait_ended()
+
+
+@pytest.mark.parametrize("steps", range(6))
+async def test_one_that_is_being_hired_at_the_end_goes_too(
+    steps: int, autojump_clock: MockClock
+) -> None:
+    staff = Staff()
+    async with crew_of(staff) as crew, trio.open_nursery() as nursery:
+        nursery.start_soon(crew.relieve, soon)
+        for _ in range(steps):
+            await trio.lowlevel.checkpoint()
+        began = trio.current_time()
+        crew.end()
+        await crew.wait_ended()
+
+        assert trio.current_time() <= began + 1
+        assert all(actor.code is not None for actor in staff.actors)
 
 
 async def test_where_the_system_has_no_room_it_is_tried_again(

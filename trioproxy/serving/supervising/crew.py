@@ -58,6 +58,7 @@ class Crew:
         self._on_end = on_end
         self._nursery = nursery
         self._seats: list[_Seat] = []
+        self._going: set[Employee] = set()
         self._is_ending = False
         self._one_ended = trio.lowlevel.ParkingLot()
 
@@ -92,7 +93,7 @@ class Crew:
                 if worker is None or not await worker.wait_ready():
                     return False
                 before, seat.worker = seat.worker, worker
-            before.signal(signal.SIGTERM)
+            self._let_go(before)
             with trio.move_on_after(patience()) as waiting:
                 await before.wait_ended()
             if waiting.cancelled_caught:
@@ -108,16 +109,25 @@ class Crew:
             self._nursery.start_soon(self._reload, worker)
 
     def end(self) -> None:
-        """Have all of them go, and nobody hired any more. Once more, and they do not wait for
-        their clients."""
-        self._is_ending = True
+        """Have all of them go, and nobody hired any more; those that drain already go on with it.
+        Once more, and they do not wait for their clients."""
+        is_told_again, self._is_ending = self._is_ending, True
         for worker in self.workers:
-            worker.signal(signal.SIGTERM)
+            if is_told_again:
+                worker.signal(signal.SIGTERM)
+            else:
+                self._let_go(worker)
 
     async def wait_ended(self) -> None:
         """Wait until none is left."""
         while self.workers:
             await self._one_ended.park()
+
+    def _let_go(self, worker: Employee) -> None:
+        """Tell it to go, once: who is told twice does not wait for its clients."""
+        if worker in self.workers and worker not in self._going:
+            self._going.add(worker)
+            worker.signal(signal.SIGTERM)
 
     async def _keep(self, seat: _Seat) -> None:
         pauses = Pauses()
@@ -154,11 +164,14 @@ class Crew:
         """Own a worker, from its start to its end."""
         async with self._hire() as worker:
             self.workers.add(worker)
+            if self._is_ending:  # since it was asked for
+                self._let_go(worker)
             try:
                 task_status.started(worker)
                 await worker.wait_ended()
             finally:
                 self.workers.discard(worker)
+                self._going.discard(worker)
                 self._on_end(worker)
                 self._one_ended.unpark_all()
 
