@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Generator, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
@@ -26,6 +26,7 @@ from trioproxy.serving.listener import KernelListener
 from trioproxy.serving.listening import listen
 from trioproxy.serving.server import Server, open_server
 from trioproxy.serving.shared_port import PASS, attach_filter
+from trioproxy.web.places import Alone, Placed
 
 PROMPTLY = 1.0
 DROP_WHAT_IS_NO_SYN = [(0x30, 0, 0, 13), (0x45, 0, 1, 0x02), (0x06, 0, 0, PASS), (0x06, 0, 0, 0)]
@@ -134,6 +135,29 @@ async def test_call_that_is_on_its_way_when_the_proxy_goes_is_made() -> None:
     assert (head.status, head.headers["connection"]) == (200, "close")
     assert events[-1].data == b"[DONE]"
     assert (engine.stats.calls, engine.stats.aborted) == (1, 0)
+
+
+async def test_call_that_comes_at_the_last_moment_is_made_though_it_takes_time_to_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    @asynccontextmanager
+    async def place_slowly(*_: object) -> AsyncGenerator[Placed]:
+        await trio.sleep(0.2)
+        yield Placed(None)
+
+    monkeypatch.setattr(Alone, "place", place_slowly)
+    async with (
+        open_simulated(drain=5.0) as (proxy, _),
+        open_client(proxy.binds[0]) as client,
+        trio.open_nursery() as tasks,
+    ):
+        await wait_all_tasks_blocked()
+        tasks.start_soon(proxy.shutdown)
+        await trio.sleep(connection.LAST_CALL_SECONDS - 0.1)
+        await client.request("POST", PATH, body=b'{"prompt": "x", "max_tokens": 1}')
+
+        assert (await client.response_head()).status == 200
+        assert b'"text"' in await client.body()
 
 
 async def test_for_the_length_of_the_delay_newcomers_are_served() -> None:

@@ -41,6 +41,10 @@ FIXED = (
 FAREWELL_SECONDS = 1.0
 """How long, after the drain, clients get to take the message that it is over."""
 
+PLACING_SECONDS = 1.0
+"""How long a request that came at the last moment may take to become a call: to be read, counted,
+and placed among all nodes."""
+
 KEEP_ALIVE_SECONDS = 15.0
 """Between two requests, and for the first: longer than the official clients keep a connection (5
 s)."""
@@ -111,7 +115,7 @@ class Proxy:
         await self.server.stop_listening()
         self._holdings.board_hub.close()
         with trio.move_on_after(self.settings.drain):
-            with trio.move_on_after(LAST_CALL_SECONDS):
+            with trio.move_on_after(LAST_CALL_SECONDS + PLACING_SECONDS):
                 await self.server.wait_closed()
             self.hub.refuse()
             await self.hub.wait_idle()
