@@ -92,6 +92,22 @@ async def test_it_tells_its_metrics_and_is_told_those_of_all() -> None:
         assert worker.figures == b"=7of all"
 
 
+async def test_what_it_tells_for_the_last_time_counts_though_it_was_asked_just_before() -> None:
+    async with running(
+        """
+        say(b"w", b"READY=1")
+        _, number, _ = hear()
+        answer, last = b"before", b"at the end"
+        heads = (struct.pack("!cIQ", *head) for head in ((b"=", number, 6), (b"f", 0, 10)))
+        line.sendall(next(heads) + answer + next(heads) + last)
+        """
+    ) as worker:
+        await worker.wait_ready()
+        await worker.tell_figures()
+        await worker.wait_ended()
+        assert worker.figures == b"at the end"
+
+
 async def test_one_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "FIGURES_SECONDS", 0.05)
     async with running(

@@ -48,6 +48,7 @@ class Worker:
         self._process = process
         self._line = line
         self._watchdog = outfit.watchdog
+        self._has_told_last = False
         self._patience = trio.CancelScope()
         self._ready = trio.Event()
         self._ended = trio.Event()
@@ -86,7 +87,9 @@ class Worker:
             return
         # Where the line is closed, its last ones have come.
         with trio.move_on_after(FIGURES_SECONDS), suppress(LineClosed):
-            self.figures = await self._line.ask()
+            figures = await self._line.ask()
+            if not self._has_told_last:  # while the answer was on its way
+                self.figures = figures
 
     async def run(self) -> None:
         """Hear what it says, until it has ended; one that is silent for too long is killed."""
@@ -101,7 +104,7 @@ class Worker:
 
     def _hear(self, kind: bytes, said: bytes) -> None:
         if kind == FIGURES:
-            self.figures = said
+            self.figures, self._has_told_last = said, True
             return
         if said == b"READY=1":
             self._ready.set()
