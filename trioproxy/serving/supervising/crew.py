@@ -62,11 +62,6 @@ class Crew:
         self._is_ending = False
         self._one_ended = trio.lowlevel.ParkingLot()
 
-    @property
-    def is_complete(self) -> bool:
-        """Whether it has started."""
-        return bool(self._seats)
-
     async def start(self, number: int) -> None:
         """Start so many, and wait until all are ready. Raises :class:`CannotStart`."""
         seats = [_Seat(await self._nursery.start(self._employ)) for _ in range(number)]

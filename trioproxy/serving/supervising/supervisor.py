@@ -57,11 +57,12 @@ async def supervise(
     ):
         async with _open_crew(settings, command, listeners, notifier.watchdog) as crew:
             supervisor = _Supervisor(settings, listeners, crew)
-            async with trio.open_nursery() as starting:
-                starting.start_soon(_cancel_on_next, signals, starting.cancel_scope)
-                await crew.start(settings.workers)
-                starting.cancel_scope.cancel(reason="all are ready")
-            if not crew.is_complete:
+            with trio.CancelScope() as unless_signalled:
+                async with trio.open_nursery() as starting:
+                    starting.start_soon(_cancel_on_next, signals, unless_signalled)
+                    await crew.start(settings.workers)
+                    starting.cancel_scope.cancel(reason="all are ready")
+            if unless_signalled.cancel_called:  # in the last step too: that signal comes once
                 return
             async with trio.open_nursery() as errands:
                 errands.start_soon(notifier.feed_watchdog)
