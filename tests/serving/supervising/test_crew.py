@@ -245,6 +245,7 @@ async def test_where_the_system_has_no_room_it_is_tried_again(
         await trio.sleep(5)
 
         assert {worker.pid for worker in crew.workers} == {2, 3}
+        assert crew.restarts == 1
     assert caplog.text.count("no room for a process") == 3
 
 

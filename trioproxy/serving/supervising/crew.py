@@ -126,6 +126,7 @@ class Crew:
 
     async def _keep(self, seat: _Seat) -> None:
         pauses = Pauses()
+        counted: Employee | None = None
         while True:
             worker, began = seat.worker, trio.current_time()
             code = await worker.wait_ended()
@@ -135,7 +136,9 @@ class Crew:
                 continue  # it was relieved
             pause = pauses.after(trio.current_time() - began)
             logger.error("worker %d ended with %d: another starts in %g s", worker.pid, code, pause)
-            self.restarts += 1
+            if worker is not counted:  # else there was no room for another
+                self.restarts += 1
+                counted = worker
             await trio.sleep(pause)
             async with seat.changing:
                 if seat.worker is worker and not self._is_ending:
