@@ -18,8 +18,12 @@ from trioproxy.wire import Message
 
 logger = logging.getLogger(__name__)
 
-PACE = 0.008
-"""Seconds between two rounds: what comes meanwhile is written together."""
+PACE = 0.009
+"""Seconds between two rounds, at least: what comes meanwhile is written together."""
+
+SLACK = 0.003
+"""Seconds that a round which could begin waits for something else to wake this process: on a busy
+node there is always something, and to be woken costs more than to write."""
 
 PAUSE = 0.1
 """Seconds before what the broker did not take is offered to it again."""
@@ -106,26 +110,27 @@ class Publisher:
         self._on_written = on_written
         self._ripe: dict[Publication, None] = {}
         self._ripe_since = 0.0
+        self._due = -math.inf
         self._called = trio.Event()
+        self._waiting = trio.CancelScope()
 
     def offer(self, publication: Publication) -> None:
         """Have what is new of it written in the next round. Synchronous."""
+        now = trio.current_time()
         if not self._ripe:
-            self._ripe_since = trio.current_time()
-            self._called.set()
+            self._ripe_since = now
+            self._waiting.deadline = max(now, self._due) + SLACK
         self._ripe[publication] = None
+        if now >= self._due:
+            self._called.set()
 
     async def run(self) -> None:
         """Write until cancelled. The body of a task: it holds nothing, and what is cut off is
         written again by whoever offers it."""
-        next_at = -math.inf
         while True:
-            if not self._ripe:
-                self._called = trio.Event()
-                await self._called.wait()
-            await trio.sleep_until(next_at)
+            await self._wait_due()
             ripe, self._ripe = self._ripe, {}
-            next_at = trio.current_time() + PACE
+            self._due = trio.current_time() + PACE
             try:
                 await self._write_all(list(ripe), self._ripe_since)
             except BrokerDown:
@@ -134,6 +139,14 @@ class Publisher:
             except BrokerError as error:
                 logger.error("the broker does not let this node write: %s", error)
                 await trio.sleep(PAUSE * 10)
+
+    async def _wait_due(self) -> None:
+        """Wait until there is something to be written, and its round may begin."""
+        self._called = trio.Event()
+        with trio.CancelScope() as self._waiting:
+            if self._ripe:
+                self._waiting.deadline = self._due + SLACK
+            await self._called.wait()
 
     async def _write_all(self, ripe: list[Publication], since: float) -> None:
         """One batch of each; there has been one ``since`` then. Raises :class:`BrokerError`, with
@@ -146,7 +159,12 @@ class Publisher:
                 begun = end
                 self._tell(additions, results, trio.current_time() - since)
                 for publication, addition, wrong in zip(taken, additions, results, strict=True):
-                    self._note(publication, addition, wrong)
+                    if wrong is None:
+                        publication.note_written(addition)
+                    elif not self._amend(publication, wrong):
+                        continue
+                    if publication.subscriber is not None and not publication.subscriber.rest():
+                        self.offer(publication)
         finally:
             for publication in ripe[begun:]:
                 self.offer(publication)
@@ -166,7 +184,7 @@ class Publisher:
             if addition is not None:
                 taken.append(publication)
                 additions.append(addition)
-                size += sum(len(message.data) for message in addition.batch.messages)
+                size += sum([len(message.data) for message in addition.batch.messages])
         return taken, additions, end
 
     def _take(self, publication: Publication) -> Addition | None:
@@ -185,12 +203,9 @@ class Publisher:
         if written:
             self._watch.published(written, seconds)
 
-    def _note(
-        self, publication: Publication, addition: Addition, wrong: BrokerError | None
-    ) -> None:
+    def _amend(self, publication: Publication, wrong: BrokerError) -> bool:
+        """What was taken is not written. Returns whether there may be something else to write."""
         match wrong:
-            case None:
-                publication.note_written(addition)
             case EntryTooLarge():  # those who read it elsewhere are told of a gap
                 of = publication.generation.id
                 logger.error("a part of %s is not published: %s", of, wrong)
@@ -200,6 +215,5 @@ class Publisher:
             case _:
                 if publication.subscriber is not None:
                     self._on_refused(publication, wrong)
-                return
-        if publication.subscriber is not None and not publication.subscriber.rest():
-            self.offer(publication)
+                return False
+        return True

@@ -202,7 +202,7 @@ class RedisBroker:
     async def publish(self, additions: Sequence[Addition]) -> Sequence[BrokerError | None]:
         results: list[BrokerError | None] = [None] * len(additions)
         keys: list[str] = []
-        places: list[tuple[str, int, int]] = []
+        places: list[tuple[str, int, int, int]] = []
         payloads: list[bytes] = []
         asked: list[int] = []
         for index, (lease, batch, after) in enumerate(additions):
@@ -213,12 +213,12 @@ class RedisBroker:
                 continue
             of_it = self._keys_of(lease.ref)
             keys += (of_it.meta, of_it.log)
-            places.append((str(lease.fence), after, batch.last))
+            places.append((str(lease.fence), after, batch.last, len(payload)))
             payloads.append(payload)
             asked.append(index)
         if asked:
-            packed = _encoder.encode(places)  # as arguments of their own, they would cost more
-            for pair, *said in await self._lane.run("publish", keys, packed, *payloads):
+            given = _encoder.encode(places), b"".join(payloads)  # each argument costs something
+            for pair, *said in await self._lane.run("publish", keys, *given):
                 results[asked[pair - 1]] = _what_was_wrong(said)
         return results
 

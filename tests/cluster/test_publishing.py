@@ -1,0 +1,107 @@
+"""When what is new of generations is written. In virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+
+import trio
+from trio.testing import MockClock
+
+from tests.cluster.nodes import open_member
+from tests.support.source import ScriptedSource
+from trioproxy.cluster import NOTICE, Batch, NodeWatch
+from trioproxy.cluster.publishing import PACE, SLACK
+from trioproxy.fanout import Identity
+from trioproxy.testing.broker import FakeBroker
+
+MOMENT = PACE / 10
+
+
+class Writes(NodeWatch):
+    """When each write had its answer, and which events it was of."""
+
+    def __init__(self) -> None:
+        self.all: list[tuple[float, list[bytes]]] = []
+
+    def published(self, batches: Sequence[Batch], seconds: float) -> None:
+        texts = [message.data for batch in batches for message in batch.messages]
+        self.all.append((trio.current_time(), texts))
+
+    def since(self, at: float) -> list[tuple[float, list[bytes]]]:
+        """Those after a time, and how long after."""
+        return [(round(when - at, 6), texts) for when, texts in self.all if when >= at]
+
+
+@asynccontextmanager
+async def publishing(
+    broker: FakeBroker, number: int = 2
+) -> AsyncGenerator[tuple[list[ScriptedSource], Writes]]:
+    """The sources of so many generations of a node that publishes everything, which has had nothing
+    to write for a while."""
+    writes = Writes()
+    async with open_member(broker, "one", always=True, node_watch=writes) as member:
+        sources = [ScriptedSource(head=b"head") for _ in range(number)]
+        for index, source in enumerate(sources):
+            with member.node.own(f"{index:032x}", b"about") as lease:
+                identity = Identity(lease.ref.public_id, notice=NOTICE)
+                member.node.hub.start(None, source, linger=1000, identity=identity)
+        await trio.sleep(1)
+        yield sources, writes
+
+
+async def test_what_comes_after_a_while_is_written_at_once(autojump_clock: MockClock) -> None:
+    async with publishing(FakeBroker()) as ((one, _), writes):
+        began_at = trio.current_time()
+        one.arrive(b"a")
+        await trio.sleep(1)
+
+        assert writes.since(began_at) == [(0, [b"a"])]
+
+
+async def test_what_comes_meanwhile_is_written_together_when_nothing_else_comes(
+    autojump_clock: MockClock,
+) -> None:
+    async with publishing(FakeBroker()) as ((one, two), writes):
+        began_at = trio.current_time()
+        one.arrive(b"a")
+        await trio.sleep(MOMENT)
+        two.arrive(b"b")
+        await trio.sleep(MOMENT)
+        one.arrive(b"c")
+        await trio.sleep(1)
+
+        assert writes.since(began_at) == [(0, [b"a"]), (round(PACE + SLACK, 6), [b"b", b"c"])]
+
+
+async def test_what_comes_when_a_round_may_begin_takes_the_others_along(
+    autojump_clock: MockClock,
+) -> None:
+    async with publishing(FakeBroker()) as ((one, two), writes):
+        began_at = trio.current_time()
+        one.arrive(b"a")
+        await trio.sleep(MOMENT)
+        two.arrive(b"b")
+        await trio.sleep(PACE)
+        one.arrive(b"c")
+        await trio.sleep(1)
+
+        assert writes.since(began_at) == [(0, [b"a"]), (round(PACE + MOMENT, 6), [b"b", b"c"])]
+
+
+async def test_what_comes_while_something_is_written_is_not_forgotten(
+    autojump_clock: MockClock,
+) -> None:
+    broker = FakeBroker()
+    async with publishing(broker) as ((one, two), writes):
+        broker.delay = PACE / 2
+        began_at = trio.current_time()
+        one.arrive(b"a")
+        await trio.sleep(MOMENT)
+        two.arrive(b"b")
+        await trio.sleep(1)
+
+        answered = PACE / 2, PACE + SLACK + PACE / 2
+        assert writes.since(began_at) == [
+            (round(at, 6), [text]) for at, text in zip(answered, (b"a", b"b"), strict=True)
+        ]
