@@ -82,12 +82,12 @@ def run(
 ) -> Generator[Process]:
     """Run ``python -m MODULE ARGUMENTS`` until it prints, as its first line, where it listens.
 
-    Its stderr goes to the file ``log`` where one is given. Raises :exc:`RuntimeError` where it ends
-    before that line, or by itself later.
+    Its stderr goes to the end of the file ``log`` where one is given. Raises :exc:`RuntimeError`
+    where it ends before that line, or by itself later.
     """
     argv = [sys.executable, "-m", module, *arguments]
     with ExitStack() as stack:
-        stderr = None if log is None else stack.enter_context(log.open("wb"))
+        stderr = None if log is None else stack.enter_context(log.open("ab"))
         child = stack.enter_context(_started(argv, stdout=subprocess.PIPE, stderr=stderr))
         assert child.stdout is not None
         with child.stdout:

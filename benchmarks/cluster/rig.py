@@ -132,7 +132,7 @@ class Rig:
 @contextmanager
 def open_rig(nodes: int, rate: float, lease: float, *options: str, logs: Path) -> Generator[Rig]:
     """So many nodes, with these options, before an engine of so many tokens a second. What a node
-    has to say is in a file in the folder ``logs``, that of the present process of its number."""
+    has to say is in a file in the folder ``logs``, that of all processes of its number."""
     broker = BrokerServer()
     engine_options = ["--rate", str(rate), "--ttft", "0", "--tokens", "100000"]
     with (
@@ -142,11 +142,10 @@ def open_rig(nodes: int, rate: float, lease: float, *options: str, logs: Path) -
         stack.callback(broker.end)
         arguments = ["--upstream", engine.url, "--upstream-keep-alive", "0", "--drain", "1"]
         arguments += ["--cluster-lease", str(lease), *options]
-        rig = Rig(
-            engine,
-            broker,
-            [NodeServer(arguments, broker, logs / f"cluster-node-{n}.log") for n in range(nodes)],
-        )
+        files = [logs / f"cluster-node-{number}.log" for number in range(nodes)]
+        for file in files:
+            file.unlink(missing_ok=True)
+        rig = Rig(engine, broker, [NodeServer(arguments, broker, file) for file in files])
         for node in rig.nodes:
             stack.callback(node.end)
         rig.mend()

@@ -99,6 +99,7 @@ def soak(options: Options, log: Path, on_look: Callable[[Moment, Report], None])
     Raises :exc:`RuntimeError` where a process ends by itself, :exc:`OSError` where one does not
     answer.
     """
+    log.unlink(missing_ok=True)
     serve = [
         *("serve", "--bind", "127.0.0.1:0", "--debug", "--drain", "1"),
         *("--retention", str(options.retention)),
