@@ -10,8 +10,8 @@ from trio.testing import MockClock
 
 from tests.cluster.nodes import REQUEST, TERMS, Member, open_members
 from tests.support.reading import Reading, read_to_end
-from tests.support.source import ScriptedSource
-from trioproxy.cluster import NOTICE
+from tests.support.source import DONE, ScriptedSource
+from trioproxy.cluster import NOTICE, Lease
 from trioproxy.fanout import COMPLETED, Identity, Outcome, SourceFailed
 from trioproxy.fanout.outcome import cancelled, failed
 from trioproxy.testing import TaskCensus
@@ -302,6 +302,30 @@ async def test_who_comes_before_it_has_begun_reads_it(autojump_clock: MockClock)
 
             assert reading.data == [b"text"]
             source.complete()
+
+
+async def test_nothing_is_told_before_the_head(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_members(FakeBroker(), 2) as (one, two):
+        (broker,) = one.node.brokers
+        tell_head, may_tell = broker.open, trio.Event()
+
+        async def tell_head_late(lease: Lease, head: bytes) -> None:
+            await may_tell.wait()
+            await tell_head(lease, head)
+
+        monkeypatch.setattr(broker, "open", tell_head_late)
+        async with one.reading(), two.reading() as subscriber:
+            await trio.sleep(MOMENT)
+            one.calls[0].arrive(b"text", DONE)
+            await trio.sleep(MOMENT)
+            may_tell.set()
+            reading = Reading()
+            await reading.follow(subscriber)
+
+        assert subscriber.generation.head == b"head"
+        assert reading.data == [b"text", DONE.data]
 
 
 @pytest.mark.parametrize("why", [ValueError("no room"), None])

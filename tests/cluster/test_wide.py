@@ -19,7 +19,7 @@ from tests.cluster.servers import Server, run_server
 from tests.support.rawhttp import RawClient
 from tests.web.service import COMPLETION, next_event, read_events, refusal_of
 from tests.web.sockets import open_socket
-from trioproxy.cluster import Known, Ref
+from trioproxy.cluster import Known, Lease, Ref
 from trioproxy.config import Gateway, TenantEntry
 from trioproxy.gateway import hash_key
 from trioproxy.testing.upstream import UpstreamCall, sse
@@ -295,6 +295,27 @@ async def test_what_a_node_has_forgotten_of_anothers_is_still_to_be_had(valkey: 
             assert await data_of(client) == [*TEXTS[:2], b"[DONE]"]
 
     assert shown["node"] == node_of(pair.one)
+
+
+async def test_what_is_complete_but_for_its_head_is_streamed(
+    valkey: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_pair(valkey) as pair, running(pair, *TEXTS[:2]) as (_, call):
+        (broker,) = cluster_of(pair.one).node.brokers
+        has_finished = trio.Event()
+
+        async def tell_no_head(lease: Lease, head: bytes) -> None:
+            await has_finished.wait()
+
+        monkeypatch.setattr(broker, "open", tell_no_head)
+        async with pair.two.ask(headers=SHARED) as client:
+            await pair.two.wait_subscribers(1)
+            await call.finish(sse(b"[DONE]"))
+            await pair.one.proxy.hub.wait_idle()
+            has_finished.set()
+
+            assert (await client.response_head()).status == 200
+            assert await data_of(client) == [*TEXTS[:2], b"[DONE]"]
 
 
 # -- from now on -----------------------------------------------------------------------------------

@@ -33,8 +33,9 @@ logger = logging.getLogger(__name__)
 class Owned:
     """A generation of this node, and what others know of it.
 
-    ``is_wanted`` says that somebody is interested, as was heard last; ``is_ending`` that its end is
-    being told; ``is_put_by`` that it had ended when somebody asked.
+    ``is_wanted`` says that somebody is interested, as was heard last; ``is_open`` that its head has
+    been told, if it has one; ``is_ending`` that its end is being told; ``is_put_by`` that it had
+    ended when somebody asked.
     """
 
     parting: Parting
@@ -45,6 +46,7 @@ class Owned:
         self.generation = generation
         self.publication = Publication(lease, generation)
         self.is_wanted = False
+        self.is_open = False
         self.is_ending = False
         self.is_put_by = False
 
@@ -232,6 +234,7 @@ class Owner:
         except FanoutError as error:
             logger.warning("%s is not published: %s", owned.generation.id, error)
             return
+        owned.is_open = False
         self.errands.run(self._begin_publication, owned, name=f"head of {owned.generation.id}")
 
     async def _begin_publication(self, owned: Owned) -> None:
@@ -241,10 +244,12 @@ class Owner:
         if generation.head is not None:
             head = self._codec.pack_head(generation.head)
             await self.errands.try_to(lambda: self._broker.open(owned.lease, head))
+        owned.is_open = True
         self._offer(owned)
 
     def _offer(self, owned: Owned) -> None:
-        if owned.publication.subscriber is not None:
+        """Have what is new of it written; behind its head, which a log cannot have later."""
+        if owned.is_open and owned.publication.subscriber is not None:
             self.publisher.offer(owned.publication)
 
     def _let_go(self, owned: Owned) -> None:

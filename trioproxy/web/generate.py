@@ -96,8 +96,9 @@ class Generate:
         generation = subscriber.generation
         with trio.move_on_after(self._settings.commit_after):
             await generation.wait_opened()
-        if generation.head is None and generation.outcome is not None:
-            return respond_to_end(generation.outcome)
+        outcome = generation.outcome
+        if generation.head is None and outcome is not None and outcome.kind != "completed":
+            return respond_to_end(outcome)  # (a replica may be complete but for its head)
         response = self._streams.respond(current_request(), subscriber, dialect, api_voice(dialect))
         if isinstance(generation.head, Head):
             tell_of_call(response, generation.head.headers)
