@@ -141,7 +141,7 @@ async def test_call_that_comes_at_the_last_moment_is_made_though_it_takes_time_t
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     @asynccontextmanager
-    async def place_slowly(*_: object) -> AsyncGenerator[Placed]:
+    async def place_slowly(*_: object, is_read: bool) -> AsyncGenerator[Placed]:
         await trio.sleep(0.2)
         yield Placed(None)
 
