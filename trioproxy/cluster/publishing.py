@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 PACE = 0.009
 """Seconds between two rounds, at least: what comes meanwhile is written together."""
 
-SLACK = 0.002
+SLACK = 0.003
 """Seconds that a round which could begin waits for something else to wake this process: on a busy
 node there is always something, and to be woken costs more than to write."""
 
