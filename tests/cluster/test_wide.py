@@ -17,7 +17,7 @@ from rich.console import Console
 from tests.cluster.pair import Pair, cluster_of, list_cluster, make_deaf, node_of, open_pair
 from tests.cluster.servers import Server, run_server
 from tests.support.rawhttp import RawClient
-from tests.web.service import COMPLETION, next_event, read_events, refusal_of
+from tests.web.service import COMPLETION, Service, next_event, read_events, refusal_of
 from tests.web.sockets import open_socket
 from trioproxy.cluster import Known, Lease, Ref
 from trioproxy.config import Gateway, TenantEntry
@@ -301,13 +301,7 @@ async def test_what_is_complete_but_for_its_head_is_streamed(
     valkey: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with open_pair(valkey) as pair, running(pair, *TEXTS[:2]) as (_, call):
-        (broker,) = cluster_of(pair.one).node.brokers
-        has_finished = trio.Event()
-
-        async def tell_no_head(lease: Lease, head: bytes) -> None:
-            await has_finished.wait()
-
-        monkeypatch.setattr(broker, "open", tell_no_head)
+        has_finished = lose_head(pair.one, monkeypatch)
         async with pair.two.ask(headers=SHARED) as client:
             await pair.two.wait_subscribers(1)
             await call.finish(sse(b"[DONE]"))
@@ -316,6 +310,38 @@ async def test_what_is_complete_but_for_its_head_is_streamed(
 
             assert (await client.response_head()).status == 200
             assert await data_of(client) == [*TEXTS[:2], b"[DONE]"]
+
+
+async def test_a_whole_answer_without_its_head_is_lost(
+    valkey: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = {"prompt": "The river", "stream": False}
+    async with open_pair(valkey) as pair, pair.one.ask(whole, headers=SHARED) as one:
+        call = await pair.upstream.next_call()
+        await call.start(200, ("content-type", "application/json"))
+        await call.write(b'{"a"')
+        has_finished = lose_head(pair.one, monkeypatch)
+        async with pair.two.ask(whole, headers=SHARED) as two:
+            await pair.two.wait_subscribers(1)
+            await call.finish(b":1}")
+            assert (await one.response_head()).status == 200
+            assert await one.body() == b'{"a":1}'
+            has_finished.set()
+
+            assert (await two.response_head()).status == 503
+            assert json.loads(await two.body())["error"]["code"] == "owner_lost"
+
+
+def lose_head(service: Service, monkeypatch: pytest.MonkeyPatch) -> trio.Event:
+    """Have a node tell others no head. Whoever waits for that is let go by the event."""
+    (broker,) = cluster_of(service).node.brokers
+    is_over = trio.Event()
+
+    async def tell_no_head(lease: Lease, head: bytes) -> None:
+        await is_over.wait()
+
+    monkeypatch.setattr(broker, "open", tell_no_head)
+    return is_over
 
 
 # -- from now on -----------------------------------------------------------------------------------

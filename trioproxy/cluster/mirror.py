@@ -27,9 +27,10 @@ class ClusterLost(SourceFailed):
 class Mirror:
     """A source that reads the log of a generation that another node owns.
 
-    Entering waits until the head is known. ``on_message`` is told each message as it comes, and
-    tells the outcome that it decides, if it does: whoever was told it is told nothing else, though
-    the owner be lost before it has said the same. Leaving, by whatever way, is ``on_exit``.
+    Entering waits until the head is known. It may have been lost, which is no harm unless it
+    ``needs_head``: then all is lost. ``on_message`` is told each message as it comes, and tells the
+    outcome that it decides, if it does: whoever was told it is told nothing else, though the owner
+    be lost before it has said the same. Leaving, by whatever way, is ``on_exit``.
     """
 
     def __init__(
@@ -38,12 +39,15 @@ class Mirror:
         codec: Codec,
         on_message: OnMessage,
         on_exit: Callable[[], None],
+        *,
+        needs_head: bool = False,
     ) -> None:
         self.head: object = None
         self._followed = followed
         self._codec = codec
         self._on_message = on_message
         self._on_exit = on_exit
+        self._needs_head = needs_head
         self._ahead: list[Part] = []
 
     async def __aenter__(self) -> Mirror:
@@ -56,8 +60,10 @@ class Mirror:
                     self.head = self._codec.unpack_head(data)
                 case Ending() as ending:
                     raise self._ended(ending)
+                case Batch() | Gap() if self._needs_head:
+                    raise OwnerLost("owner_lost", "what the answer began with is lost: try again")
                 case Batch() | Gap():
-                    pass  # the head has been lost, and what was read of it is as good
+                    pass
         except BaseException:
             self._on_exit()
             raise

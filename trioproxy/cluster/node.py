@@ -202,9 +202,12 @@ class Node:
         up = (lane for lane in self._lanes if lane.broker.up_since is not None)
         return await next(up, self._lanes[0]).surveys.ask(question, of=of)
 
-    def mirror(self, followed: Followed, on_message: OnMessage) -> Mirror:
+    def mirror(
+        self, followed: Followed, on_message: OnMessage, *, needs_head: bool = False
+    ) -> Mirror:
         """The source of a replica, not yet entered."""
-        return Mirror(followed, self._codec, on_message, lambda: self._unfollow(followed))
+        on_exit = partial(self._unfollow, followed)
+        return Mirror(followed, self._codec, on_message, on_exit, needs_head=needs_head)
 
     def stop(self, generation: Generation) -> None:
         """Have a generation ended for everyone, wherever it runs."""

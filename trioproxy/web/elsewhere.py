@@ -136,7 +136,10 @@ async def _catch_up(subscriber: Subscriber, after: int | None) -> None:
 def replica_of(node: Node, followed: Followed) -> Placed:
     """Where a call is answered that another node makes."""
     identity = Identity(followed.ref.public_id, is_replica=True)
-    return Placed(identity, lambda origin: node.mirror(followed, reader_of(origin)))
+    return Placed(
+        identity,
+        lambda origin: node.mirror(followed, reader_of(origin), needs_head=not origin.streamed),
+    )
 
 
 def _unknown(generation_id: str) -> UnknownGeneration:

@@ -31,8 +31,7 @@ class About(msgspec.Struct, array_like=True, frozen=True):
     def origin(self) -> Origin:
         """The origin of a replica that nobody here asked for but by its id."""
         dialect = dialect_for(self.path)
-        if dialect is None:
-            raise ValueError(f"no dialect is spoken on {self.path}")
+        assert dialect is not None
         return Origin(
             self.path,
             dialect,
@@ -74,7 +73,10 @@ def pack_about(asking: Asking, key: bytes | None) -> bytes:
 
 def unpack_about(data: bytes) -> About:
     """Raises :exc:`ValueError` where it was packed by another version."""
-    return _decode_about(data)
+    about = _decode_about(data)
+    if dialect_for(about.path) is None:
+        raise ValueError(f"no dialect is spoken on {about.path}")
+    return about
 
 
 def reader_of(origin: Origin) -> Callable[[Message], Outcome | None]:
