@@ -53,10 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with run(["simulate", "--bind", "127.0.0.1:0"]) as engine, _broker() as broker:
         measured = {name: partial(case, engine, broker, f"{name} ") for name, case in cases.items()}
         results = take_turns(measured, options.rounds, console)
-    title = (
-        f"{options.generations} generations of {options.rate:g} events/s, "
-        f"{options.readers} readers of each"
-    )
+    readers = "one reader" if options.readers == 1 else f"{options.readers} readers"
+    title = f"{options.generations} generations of {options.rate:g} events/s, {readers} of each"
     columns = (COST, EVENTS, *DELAYS, LOST, *BUSY)
     console.print(render(title, results.rounds, columns, reference="alone"))
     written = [write("sharing", options, results)]

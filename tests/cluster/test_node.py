@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack, suppress
 
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.cluster.nodes import REQUEST, TERMS, Member, open_members
 from tests.support.reading import Reading, read_to_end
@@ -153,6 +153,27 @@ async def test_who_comes_while_it_is_closed_elsewhere_starts_another(
             assert second.generation.outcome is None
             assert first.generation.outcome == cancelled("abandoned")
         assert not one.calls[0].is_open
+
+
+async def test_who_comes_as_the_last_one_leaves_keeps_its_node_interested(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_members(FakeBroker(), 2) as (one, two), trio.open_nursery() as nursery:
+        reading = Reading()
+        async with AsyncExitStack() as stack:
+            async with one.reading():
+                (call,) = one.calls
+                await stack.enter_async_context(two.reading())
+            async with two.node.turn(REQUEST):
+                nursery.start_soon(follow, two, reading)
+                await wait_all_tasks_blocked()
+                await stack.aclose()
+                await wait_all_tasks_blocked()
+        await trio.sleep(MOMENT)
+        assert call.is_open
+        call.complete(b"one")
+
+    assert (reading.data, reading.end) == ([b"one", b"[DONE]"], COMPLETED)
 
 
 async def test_what_is_given_back_while_others_come_is_begun_by_them(

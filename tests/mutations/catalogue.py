@@ -19,6 +19,12 @@ class Mutation(NamedTuple):
 HUB = ("tests/exhaustive/test_hub.py", "tests/laws")
 SOCKETS = ("tests/exhaustive/test_sockets.py", "tests/web/test_hostile_sockets.py")
 PROXY = ("tests/exhaustive/test_proxy.py", "tests/serving", "tests/web")
+NODES = (
+    *("tests/cluster/test_node.py", "tests/cluster/test_node_faults.py"),
+    *("tests/cluster/test_node_races.py", "tests/exhaustive/test_nodes.py"),
+    "tests/cluster/test_programs.py",
+)
+BROKERS = ("tests/cluster/test_sharing.py", "tests/cluster/test_owning.py")
 
 MUTATIONS = [
     # -- the core ----------------------------------------------------------------------------------
@@ -481,6 +487,170 @@ MUTATIONS = [
         "            pass\n\n"
         "    def stop",
         ("tests/telemetry/test_writer.py", "tests/e2e/test_log.py"),
+    ),
+    # -- a cluster ---------------------------------------------------------------------------------
+    Mutation(
+        "what is told comes before its head",
+        "cluster/owning.py",
+        "        if owned.is_open and owned.publication.subscriber is not None:\n",
+        "        if owned.publication.subscriber is not None:\n",
+        NODES,
+    ),
+    Mutation(
+        "the last reader elsewhere leaves, and nothing ends",
+        "cluster/owning.py",
+        "                owned.parting.be_in(0.0)\n",
+        "                pass\n",
+        NODES,
+    ),
+    Mutation(
+        "whoever is fenced goes on telling",
+        "cluster/owning.py",
+        "        if self._forget(owned):\n            self._watch.fenced(owned.generation)\n",
+        "        if False:\n            self._watch.fenced(owned.generation)\n",
+        ("tests/cluster/test_watching.py",),
+    ),
+    Mutation(
+        "what the broker has lost is not restored",
+        "cluster/owning.py",
+        "        self.errands.run(self.errands.try_to, ask, name=\"restoring in the cluster\")\n",
+        "",
+        NODES,
+    ),
+    Mutation(
+        "an election that nobody waits for any more holds its request",
+        "cluster/node.py",
+        "            unbegun.give_back(Lease(ref, 1), None)  # it may have been elected unheard\n",
+        "",
+        NODES,
+    ),
+    Mutation(
+        "what was elected and not begun holds its request",
+        "cluster/node.py",
+        "                self._lane(lease.ref.request).owner.unbegun.give_back(lease, why)\n",
+        "                pass\n",
+        NODES,
+    ),
+    Mutation(
+        "whoever leaves tells so though another has come",
+        "cluster/node.py",
+        "                if ref not in lane.follower.followed:  # by who came meanwhile\n",
+        "                if True:\n",
+        NODES,
+    ),
+    Mutation(
+        "a stop is for those who are here",
+        "cluster/node.py",
+        "            lane.owner.errands.run(_insist, lane, send, name=f\"stopping of {generation.id}\")\n",
+        "            pass\n",
+        (*NODES, "tests/cluster/test_asking.py", "tests/cluster/test_wide.py"),
+    ),
+    Mutation(
+        "whoever was asleep judges others",
+        "cluster/heartbeat.py",
+        "        return since is not None and trio.current_time() - since"
+        " > 1.5 * self.broker.terms.lease\n",
+        "        return since is not None\n",
+        NODES,
+    ),
+    Mutation(
+        "a new memory is elected in before it is restored",
+        "cluster/heartbeat.py",
+        "            await trio.sleep(max(0.0, self.broker.terms.lease / 3 - age))\n",
+        "",
+        NODES,
+    ),
+    Mutation(
+        "an owner that is gone is waited for",
+        "cluster/heartbeat.py",
+        "                    nursery.start_soon(tried, partial(self.reap, followed.ref))\n",
+        "                    pass\n",
+        NODES,
+    ),
+    Mutation(
+        "an interest that has run out is not noticed",
+        "cluster/heartbeat.py",
+        "                    nursery.start_soon(tried, partial(self._come_back, followed))\n",
+        "                    pass\n",
+        NODES,
+    ),
+    Mutation(
+        "whether it can be closed is asked once",
+        "cluster/parting.py",
+        "                await trio.sleep(PAUSE)\n        return True\n",
+        "                return True\n        return True\n",
+        NODES,
+    ),
+    Mutation(
+        "who comes while the broker is asked is too late",
+        "cluster/parting.py",
+        "        elif self._is_deserted() and (self._at is None or self._at <= trio.current_time()):\n",
+        "        elif self._is_deserted() or True:\n",
+        NODES,
+    ),
+    Mutation(
+        "what was lost while it was written counts as written",
+        "cluster/publishing.py",
+        "        if self.written == addition.after:\n",
+        "        if True:\n",
+        ("tests/cluster/test_publishing.py", *NODES),
+    ),
+    Mutation(
+        "what was published twice is read twice",
+        "cluster/entries.py",
+        "                if first <= cursor.seq:\n",
+        "                if False:\n",
+        ("tests/cluster/test_entries.py",),
+    ),
+    Mutation(
+        "what is missing of a log is not told",
+        "cluster/entries.py",
+        "                if first > cursor.seq + 1:\n",
+        "                if False:\n",
+        ("tests/cluster/test_entries.py",),
+    ),
+    Mutation(
+        "a read that nobody waits for holds up the next",
+        "cluster/lane.py",
+        "        if self._read is not None and not self._read.complete:\n",
+        "        if False:\n",
+        (*BROKERS, "tests/cluster/test_redis_faults.py"),
+    ),
+    Mutation(
+        "an entry is written again",
+        "cluster/scripts/publish.lua",
+        "  elseif last < seq then\n",
+        "  else\n",
+        BROKERS,
+    ),
+    Mutation(
+        "a fence keeps nobody out",
+        "cluster/scripts/prelude.lua",
+        "  if fence and fence ~= held then return {'fenced', held} end\n",
+        "",
+        BROKERS,
+    ),
+    Mutation(
+        "interest holds for ever",
+        "cluster/scripts/prelude.lua",
+        "  redis.call('ZREMRANGEBYSCORE', interest, '-inf', at)\n",
+        "",
+        BROKERS,
+    ),
+    Mutation(
+        "a tenant's limit is each node's",
+        "web/shared_limits.py",
+        "                await stack.enter_async_context("
+        "holder.hold(account, most, patience=PATIENCE))\n",
+        "                pass\n",
+        ("tests/web/test_shared_limits.py", "tests/cluster/test_limits.py"),
+    ),
+    Mutation(
+        "who was not let in is counted",
+        "web/shared_limits.py",
+        "                self._node.give_back(Account(tenant, \"requests\"), pace, spent)\n",
+        "                pass\n",
+        ("tests/web/test_shared_limits.py", "tests/cluster/test_limits.py"),
     ),
     # -- many workers ------------------------------------------------------------------------------
     Mutation(
