@@ -513,7 +513,7 @@ MUTATIONS = [
     Mutation(
         "what the broker has lost is not restored",
         "cluster/owning.py",
-        "        self.errands.run(self.errands.try_to, ask, name=\"restoring in the cluster\")\n",
+        '        self.errands.run(self.errands.try_to, ask, name="restoring in the cluster")\n',
         "",
         NODES,
     ),
@@ -541,7 +541,7 @@ MUTATIONS = [
     Mutation(
         "a stop is for those who are here",
         "cluster/node.py",
-        "            lane.owner.errands.run(_insist, lane, send, name=f\"stopping of {generation.id}\")\n",
+        '            lane.owner.errands.run(_insist, lane, send, name=f"stopping of {generation.id}")\n',
         "            pass\n",
         (*NODES, "tests/cluster/test_asking.py", "tests/cluster/test_wide.py"),
     ),
@@ -648,7 +648,7 @@ MUTATIONS = [
     Mutation(
         "who was not let in is counted",
         "web/shared_limits.py",
-        "                self._node.give_back(Account(tenant, \"requests\"), pace, spent)\n",
+        '                self._node.give_back(Account(tenant, "requests"), pace, spent)\n',
         "                pass\n",
         ("tests/web/test_shared_limits.py", "tests/cluster/test_limits.py"),
     ),
