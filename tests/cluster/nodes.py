@@ -29,6 +29,9 @@ from trioproxy.wire import Message
 REQUEST = "ab" * 16
 TERMS = Terms(lease=6.0)
 
+TEST_SECONDS = 7200.0
+"""Mostly virtual, in which a test is through: a node's clockwork alone never ends."""
+
 
 class PlainCodec:
     """Heads are bytes, and errors their words."""
@@ -155,15 +158,16 @@ async def open_member_at(
     node_watch: NodeWatch | None = None,
     share_of: ShareOf | None = None,
 ) -> AsyncGenerator[Member]:
-    async with open_node(
-        brokers,
-        PlainCodec(),
-        watch=lambda generation: Told(lambda: node, generation),
-        always=always,
-        node_watch=node_watch or NodeWatch(),
-        share_of=share_of,
-    ) as node:
-        yield Member(node)
+    with trio.fail_after(TEST_SECONDS):
+        async with open_node(
+            brokers,
+            PlainCodec(),
+            watch=lambda generation: Told(lambda: node, generation),
+            always=always,
+            node_watch=node_watch or NodeWatch(),
+            share_of=share_of,
+        ) as node:
+            yield Member(node)
 
 
 @asynccontextmanager
