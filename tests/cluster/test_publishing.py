@@ -6,13 +6,13 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.cluster.nodes import open_member
 from tests.support.source import ScriptedSource
-from trioproxy.cluster import NOTICE, Batch, NodeWatch
-from trioproxy.cluster.publishing import PACE, SLACK
-from trioproxy.fanout import Identity
+from trioproxy.cluster import NOTICE, Batch, Lease, NodeWatch, Ref
+from trioproxy.cluster.publishing import PACE, SLACK, Publication
+from trioproxy.fanout import Identity, open_hub
 from trioproxy.testing.broker import FakeBroker
 
 MOMENT = PACE / 10
@@ -105,3 +105,28 @@ async def test_what_comes_while_something_is_written_is_not_forgotten(
         assert writes.since(began_at) == [
             (round(at, 6), [text]) for at, text in zip(answered, (b"a", b"b"), strict=True)
         ]
+
+
+async def test_what_a_broker_lost_while_it_was_written_is_written_again() -> None:
+    async with open_hub() as hub:
+        source = ScriptedSource(head=b"head")
+        generation = hub.start(None, source, linger=1000)
+        publication = Publication(Lease(Ref.new("ab"), 1), generation)
+        publication.join(hub, lambda: None)
+        for text in (b"a", b"b"):
+            source.arrive(text)
+            await wait_all_tasks_blocked()
+            addition = publication.take()
+            assert addition is not None
+            if text == b"b":
+                publication.go_back(0)
+            publication.note_written(addition)
+
+        again = publication.take()
+        assert again is not None
+        assert (again.after, [message.data for message in again.batch.messages]) == (
+            0,
+            [b"a", b"b"],
+        )
+        publication.leave()
+        generation.cancel("stopped")

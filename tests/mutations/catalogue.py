@@ -541,7 +541,8 @@ MUTATIONS = [
     Mutation(
         "a stop is for those who are here",
         "cluster/node.py",
-        '            lane.owner.errands.run(_insist, lane, send, name=f"stopping of {generation.id}")\n',
+        "            lane.owner.errands.run(_insist, lane, send, "
+        'name=f"stopping of {generation.id}")\n',
         "            pass\n",
         (*NODES, "tests/cluster/test_asking.py", "tests/cluster/test_wide.py"),
     ),
@@ -584,7 +585,8 @@ MUTATIONS = [
     Mutation(
         "who comes while the broker is asked is too late",
         "cluster/parting.py",
-        "        elif self._is_deserted() and (self._at is None or self._at <= trio.current_time()):\n",
+        "        elif self._is_deserted() and "
+        "(self._at is None or self._at <= trio.current_time()):\n",
         "        elif self._is_deserted() or True:\n",
         NODES,
     ),
