@@ -22,4 +22,5 @@ def test_each_mutation_still_finds_its_place_and_leaves_python(
 
     mutate(mutation, tmp_path)
 
-    compile(copy.read_text(), str(copy), "exec")
+    if copy.suffix == ".py":  # the broker's scripts are in Lua
+        compile(copy.read_text(), str(copy), "exec")
