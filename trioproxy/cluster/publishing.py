@@ -18,7 +18,7 @@ from trioproxy.wire import Message
 
 logger = logging.getLogger(__name__)
 
-PACE = 0.007
+PACE = 0.008
 """Seconds between two rounds, at least: what comes meanwhile is written together."""
 
 SLACK = 0.003
