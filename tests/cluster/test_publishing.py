@@ -10,12 +10,13 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.cluster.nodes import open_member
 from tests.support.source import ScriptedSource
-from trioproxy.cluster import NOTICE, Batch, Lease, NodeWatch, Ref
-from trioproxy.cluster.publishing import PACE, SLACK, Publication
+from trioproxy.cluster import NOTICE, Batch, Lease, NodeWatch, Ref, Terms
+from trioproxy.cluster.publishing import PACE, SLACK, SPARE_PACE, Publication
 from trioproxy.fanout import Identity, open_hub
 from trioproxy.testing.broker import FakeBroker
 
 MOMENT = PACE / 10
+LONG = Terms(lease=1000.0)
 
 
 class Writes(NodeWatch):
@@ -35,23 +36,28 @@ class Writes(NodeWatch):
 
 @asynccontextmanager
 async def publishing(
-    broker: FakeBroker, number: int = 2
-) -> AsyncGenerator[tuple[list[ScriptedSource], Writes]]:
-    """The sources of so many generations of a node that publishes everything, which has had nothing
-    to write for a while."""
+    broker: FakeBroker, number: int = 2, *, is_wanted: bool = True
+) -> AsyncGenerator[tuple[list[ScriptedSource], list[Ref], Writes]]:
+    """The sources and the names of so many generations of a node that publishes everything, which has had nothing
+    to write for a while; another node is interested if they are wanted."""
     writes = Writes()
     async with open_member(broker, "one", always=True, node_watch=writes) as member:
         sources = [ScriptedSource(head=b"head") for _ in range(number)]
+        refs: list[Ref] = []
         for index, source in enumerate(sources):
             with member.node.own(f"{index:032x}", b"about") as lease:
                 identity = Identity(lease.ref.public_id, notice=NOTICE)
                 member.node.hub.start(None, source, linger=1000, identity=identity)
-        await trio.sleep(1)
-        yield sources, writes
+            refs.append(lease.ref)
+            await trio.sleep(0.4)
+            if is_wanted:
+                await broker.port("two", LONG).join(lease.ref)
+        await trio.sleep(0.4)
+        yield sources, refs, writes
 
 
 async def test_what_comes_after_a_while_is_written_at_once(autojump_clock: MockClock) -> None:
-    async with publishing(FakeBroker()) as ((one, _), writes):
+    async with publishing(FakeBroker()) as ((one, _), _, writes):
         began_at = trio.current_time()
         one.arrive(b"a")
         await trio.sleep(1)
@@ -62,7 +68,7 @@ async def test_what_comes_after_a_while_is_written_at_once(autojump_clock: MockC
 async def test_what_comes_meanwhile_is_written_together_when_nothing_else_comes(
     autojump_clock: MockClock,
 ) -> None:
-    async with publishing(FakeBroker()) as ((one, two), writes):
+    async with publishing(FakeBroker()) as ((one, two), _, writes):
         began_at = trio.current_time()
         one.arrive(b"a")
         await trio.sleep(MOMENT)
@@ -77,7 +83,7 @@ async def test_what_comes_meanwhile_is_written_together_when_nothing_else_comes(
 async def test_what_comes_when_a_round_may_begin_takes_the_others_along(
     autojump_clock: MockClock,
 ) -> None:
-    async with publishing(FakeBroker()) as ((one, two), writes):
+    async with publishing(FakeBroker()) as ((one, two), _, writes):
         began_at = trio.current_time()
         one.arrive(b"a")
         await trio.sleep(MOMENT)
@@ -93,7 +99,7 @@ async def test_what_comes_while_something_is_written_is_not_forgotten(
     autojump_clock: MockClock,
 ) -> None:
     broker = FakeBroker()
-    async with publishing(broker) as ((one, two), writes):
+    async with publishing(broker) as ((one, two), _, writes):
         broker.delay = PACE / 2
         began_at = trio.current_time()
         one.arrive(b"a")
@@ -105,6 +111,56 @@ async def test_what_comes_while_something_is_written_is_not_forgotten(
         assert writes.since(began_at) == [
             (round(at, 6), [text]) for at, text in zip(answered, (b"a", b"b"), strict=True)
         ]
+
+
+async def test_what_nobody_waits_for_is_gathered_first(autojump_clock: MockClock) -> None:
+    async with publishing(FakeBroker(), is_wanted=False) as ((one, two), _, writes):
+        began_at = trio.current_time()
+        one.arrive(b"a")
+        await trio.sleep(MOMENT)
+        two.arrive(b"b")
+        await trio.sleep(SPARE_PACE / 2)
+        one.arrive(b"c")
+        await trio.sleep(1)
+
+        assert writes.since(began_at) == [(SPARE_PACE, [b"a", b"c", b"b"])]
+
+
+async def test_what_somebody_waits_for_does_not_wait_for_the_rest(
+    autojump_clock: MockClock,
+) -> None:
+    broker = FakeBroker()
+    async with publishing(broker, is_wanted=False) as ((one, two), (_, of_two), writes):
+        await broker.port("two", LONG).join(of_two)
+        await trio.sleep(1)
+        began_at = trio.current_time()
+        one.arrive(b"a")
+        await trio.sleep(MOMENT)
+        for text in (b"b", b"c", b"d"):
+            two.arrive(text)
+            await trio.sleep(SPARE_PACE / 3)
+
+        assert writes.since(began_at) == [
+            (round(MOMENT + at, 6), texts)
+            for at, texts in (
+                (0, [b"b"]),
+                (SPARE_PACE / 3, [b"c"]),
+                (SPARE_PACE / 3 * 2, [b"d"]),
+                (SPARE_PACE - MOMENT, [b"a"]),
+            )
+        ]
+
+
+async def test_who_comes_has_it_written_at_once(autojump_clock: MockClock) -> None:
+    broker = FakeBroker()
+    async with publishing(broker, number=1, is_wanted=False) as ((one,), (of_one,), writes):
+        began_at = trio.current_time()
+        one.arrive(b"a")
+        await trio.sleep(MOMENT)
+        await broker.port("two", LONG).join(of_one)
+        await trio.sleep(1)
+
+        assert writes.since(began_at) == [(round(MOMENT, 6), [b"a"])]
 
 
 async def test_what_a_broker_lost_while_it_was_written_is_written_again() -> None:

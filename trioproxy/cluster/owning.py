@@ -33,9 +33,8 @@ logger = logging.getLogger(__name__)
 class Owned:
     """A generation of this node, and what others know of it.
 
-    ``is_wanted`` says that somebody is interested, as was heard last; ``is_open`` that its head has
-    been told, if it has one; ``is_ending`` that its end is being told; ``is_put_by`` that it had
-    ended when somebody asked.
+    ``is_open`` says that its head has been told, if it has one; ``is_ending`` that its end is being
+    told; ``is_put_by`` that it had ended when somebody asked.
     """
 
     parting: Parting
@@ -45,7 +44,6 @@ class Owned:
         self.about = about
         self.generation = generation
         self.publication = Publication(lease, generation)
-        self.is_wanted = False
         self.is_open = False
         self.is_ending = False
         self.is_put_by = False
@@ -88,7 +86,9 @@ class Owner:
         """It has started, and this node owns it."""
         self._about[generation] = about
         owned = self._add(lease, about, generation)
-        if self.unbegun.take(lease.ref) or self._always:
+        if self.unbegun.take(lease.ref):
+            self._want(owned)
+        elif self._always:
             self._publish(owned)
         if owned.is_deserted:
             owned.parting.be_in(generation.linger)
@@ -99,9 +99,9 @@ class Owner:
             lease,
             self.errands,
             is_deserted=lambda: self.owned.get(lease.ref) is owned and owned.is_deserted,
-            is_wanted=lambda: owned.is_wanted,
+            is_wanted=lambda: owned.publication.is_wanted,
             close=partial(self._abandon, owned),
-            keep=partial(self._publish, owned),
+            keep=partial(self._want, owned),
             reopen=partial(self._offer, owned),
         )
         return owned
@@ -154,7 +154,7 @@ class Owner:
                 return
             owned = self._add(Lease(ref, 1), self._about.get(generation, b""), generation)
             owned.is_put_by = True
-        self._publish(owned)
+        self._want(owned)
 
     def close(self) -> None:
         """Have nothing more to do with any."""
@@ -190,8 +190,8 @@ class Owner:
     def _renewed(self, owned: Owned, interested: int) -> None:
         self._offer(owned)  # what was refused while it was closing
         if interested:
-            self._publish(owned)
-        elif owned.is_wanted:
+            self._want(owned)
+        elif owned.publication.is_wanted:
             self._let_go(owned)
 
     def _restore_soon(self, owned: Owned) -> None:
@@ -206,7 +206,7 @@ class Owner:
             head = self._codec.pack_head(generation.head)
         try:
             restored = await self._broker.restore(
-                owned.lease, owned.about, head, None, is_wanted=owned.is_wanted
+                owned.lease, owned.about, head, None, is_wanted=owned.publication.is_wanted
             )
         except (Fenced, NotRunning):
             self._lose(owned)
@@ -223,9 +223,14 @@ class Owner:
 
     # -- publishing it -----------------------------------------------------------------------------
 
-    def _publish(self, owned: Owned) -> None:
+    def _want(self, owned: Owned) -> None:
         """Somebody is interested."""
-        owned.is_wanted = True
+        if not owned.publication.is_wanted:
+            owned.publication.is_wanted = True
+            self._offer(owned)  # what nobody had waited for
+        self._publish(owned)
+
+    def _publish(self, owned: Owned) -> None:
         publication = owned.publication
         if publication.subscriber is not None or owned.is_ending:
             return
@@ -254,7 +259,7 @@ class Owner:
 
     def _let_go(self, owned: Owned) -> None:
         """Nobody is interested any more."""
-        owned.is_wanted = False
+        owned.publication.is_wanted = False
         if owned.is_deserted:
             if not owned.parting.is_near:
                 owned.parting.be_in(0.0)
@@ -297,7 +302,7 @@ class Owner:
     async def _end(self, owned: Owned) -> None:
         """Free the request; and end the log, where somebody reads it or may when this node is
         gone. Where it had not been written and somebody has come, it is."""
-        owned.is_wanted = False
+        owned.publication.is_wanted = False
         with trio.move_on_after(self._broker.terms.retention):
             is_put_by = not self._always and await self.errands.try_to(partial(self._put_by, owned))
             if not owned.is_ending:  # it is written anew
@@ -308,13 +313,13 @@ class Owner:
             is_written = owned.publication.subscriber is not None
             if not is_put_by and is_written:
                 await self.errands.try_to(partial(self._finish, owned))
-            elif not is_put_by or owned.is_wanted:  # somebody has come
+            elif not is_put_by or owned.publication.is_wanted:  # somebody has come
                 owned.is_ending = False
                 if is_put_by:
                     owned.is_put_by = True
                     self._end_publication(owned)
                     owned.publication.go_back(0)
-                self._publish(owned)
+                self._want(owned)
                 if owned.publication.subscriber is not None:
                     return
         self._forget(owned)

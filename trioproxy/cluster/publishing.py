@@ -25,6 +25,9 @@ SLACK = 0.003
 """Seconds that a round which could begin waits for something else to wake this process: on a busy
 node there is always something, and to be woken costs more than to write."""
 
+SPARE_PACE = 0.2
+"""Seconds that what nobody waits for is gathered before it is written."""
+
 PAUSE = 0.1
 """Seconds before what the broker did not take is offered to it again."""
 
@@ -35,7 +38,8 @@ meanwhile."""
 
 
 class Publication:
-    """A generation as it is written to its log. ``written`` is the last event that is there.
+    """A generation as it is written to its log. ``written`` is the last event that is there;
+    ``is_wanted`` says that somebody is interested, as was heard last.
 
     While it is ``subscriber`` to its generation, it keeps it from ending; None while nobody asks.
     """
@@ -44,6 +48,7 @@ class Publication:
         self.lease = lease
         self.generation = generation
         self.written = 0
+        self.is_wanted = False
         self.subscriber: Subscriber | None = None
         self._taken: Batch | None = None
         self._stack = ExitStack()
@@ -108,31 +113,42 @@ class Publisher:
         self._watch = watch
         self._on_refused = on_refused
         self._on_written = on_written
-        self._ripe: dict[Publication, None] = {}
-        self._ripe_since = 0.0
+        self._ripe: dict[Publication, float] = {}  # and since when
+        self._spare: dict[Publication, float] = {}  # those that nobody waits for
         self._due = -math.inf
         self._called = trio.Event()
         self._waiting = trio.CancelScope()
 
     def offer(self, publication: Publication) -> None:
-        """Have what is new of it written in the next round. Synchronous."""
+        """Have what is new of it written in the next round; if nobody waits for it, in one of those
+        that come every :data:`SPARE_PACE`. Synchronous."""
         now = trio.current_time()
-        if not self._ripe:
-            self._ripe_since = now
-            self._waiting.deadline = max(now, self._due) + SLACK
-        self._ripe[publication] = None
-        if now >= self._due:
+        self._offer(publication, now)
+        if now >= self._due and publication.is_wanted:
             self._called.set()
+
+    def _offer(self, publication: Publication, since: float) -> None:
+        if publication.is_wanted:
+            is_first = not self._ripe
+            self._ripe[publication] = self._spare.pop(publication, since)
+        else:
+            is_first = not self._spare
+            self._spare.setdefault(publication, since)
+        if is_first:
+            self._waiting.deadline = min(self._waiting.deadline, self._next_round())
 
     async def run(self) -> None:
         """Write until cancelled. The body of a task: it holds nothing, and what is cut off is
         written again by whoever offers it."""
         while True:
             await self._wait_due()
+            now = trio.current_time()
             ripe, self._ripe = self._ripe, {}
-            self._due = trio.current_time() + PACE
+            if now >= self._spare_due():
+                ripe, self._spare = ripe | self._spare, {}
+            self._due = now + PACE
             try:
-                await self._write_all(list(ripe), self._ripe_since)
+                await self._write_all(list(ripe.items()))
             except BrokerDown:
                 await trio.sleep(PAUSE)
                 await self._broker.wait_up()
@@ -143,19 +159,25 @@ class Publisher:
     async def _wait_due(self) -> None:
         """Wait until there is something to be written, and its round may begin."""
         self._called = trio.Event()
-        with trio.CancelScope() as self._waiting:
-            if self._ripe:
-                self._waiting.deadline = self._due + SLACK
+        with trio.CancelScope(deadline=self._next_round()) as self._waiting:
             await self._called.wait()
 
-    async def _write_all(self, ripe: list[Publication], since: float) -> None:
-        """One batch of each; there has been one ``since`` then. Raises :class:`BrokerError`, with
-        what is not written offered anew."""
+    def _next_round(self) -> float:
+        """When a round begins that nothing else brings about."""
+        return min(self._due + SLACK if self._ripe else math.inf, self._spare_due())
+
+    def _spare_due(self) -> float:
+        return next(iter(self._spare.values())) + SPARE_PACE if self._spare else math.inf
+
+    async def _write_all(self, ripe: Sequence[tuple[Publication, float]]) -> None:
+        """One batch of each, and since when there was one. Raises :class:`BrokerError`, with what
+        is not written offered anew."""
         begun = 0
         try:
             while begun < len(ripe):
                 taken, additions, end = self._collect(ripe, begun)
                 results = await self._broker.publish(additions) if additions else ()
+                since = min(since for _, since in ripe[begun:end])
                 begun = end
                 self._tell(additions, results, trio.current_time() - since)
                 for publication, addition, wrong in zip(taken, additions, results, strict=True):
@@ -166,17 +188,16 @@ class Publisher:
                     if publication.subscriber is not None and not publication.subscriber.rest():
                         self.offer(publication)
         finally:
-            for publication in ripe[begun:]:
-                self.offer(publication)
-                self._ripe_since = since
+            for publication, since in ripe[begun:]:
+                self._offer(publication, since)
 
     def _collect(
-        self, ripe: Sequence[Publication], begin: int
+        self, ripe: Sequence[tuple[Publication, float]], begin: int
     ) -> tuple[list[Publication], list[Addition], int]:
         taken: list[Publication] = []
         additions: list[Addition] = []
         size, end = 0, begin
-        for publication in ripe[begin:]:
+        for publication, _ in ripe[begin:]:
             if len(additions) == ADDITIONS_AT_ONCE or size > BYTES_AT_ONCE:
                 break
             end += 1
