@@ -169,9 +169,11 @@ async def own(broker: Broker, ref: Ref = REF) -> Lease:
     return lease
 
 
-async def publish(broker: Broker, lease: Lease, events: Batch, *, after: int) -> None:
+async def publish(
+    broker: Broker, lease: Lease, events: Batch, *, after: int, alias: str | None = None
+) -> None:
     """Add to one log. Raises what was wrong."""
-    (wrong,) = await broker.publish([Addition(lease, events, after)])
+    (wrong,) = await broker.publish([Addition(lease, events, after, alias)])
     if wrong is not None:
         raise wrong
 

@@ -49,6 +49,9 @@ class PlainCodec:
     def unpack_error(self, data: bytes) -> SourceFailed:
         return SourceFailed("elsewhere", data.decode())
 
+    def alias(self, generation: Generation) -> str | None:
+        return None
+
 
 class Told(Watch):
     """Tells a node what happens to a generation."""

@@ -34,6 +34,7 @@ TERMS = {node: Terms(lease=1000, ttl=2000, retention=3000) for node in NODES}
 TERMS["three"] = Terms(lease=0, ttl=2000, retention=3000)  # whatever it holds has run out
 
 FIRST = Ref("a", "g1")
+ALIAS = "resp_1"
 SURVEY = Ref("survey", "s1")
 
 Operation = Callable[[Broker], Awaitable[object]]
@@ -48,6 +49,7 @@ def steps() -> st.SearchStrategy[Step]:
         lambda span: batch(span[0], span[0] + span[1])
     )
     seqs = st.integers(0, 8)
+    aliases = st.sampled_from([None, ALIAS])
     accounts = st.sampled_from([Account("a", "requests"), Account("b", "generations")])
     paces = st.sampled_from([Pace(2), Pace(3), Pace(0.1, burst=3)])
     numbers = st.integers(0, 4)
@@ -63,9 +65,14 @@ def steps() -> st.SearchStrategy[Step]:
         "look": refs.map(lambda ref: lambda at: at.look(ref)),
         "retire": leases.map(lambda lease: lambda at: at.retire(lease)),
         "close": leases.map(lambda lease: lambda at: at.close_if_empty(lease)),
-        "publish": st.tuples(leases, spans, seqs).map(
-            lambda args: lambda at: publish(at, args[0], args[1], after=min(args[2], args[1].first))
+        "publish": st.tuples(leases, spans, seqs, aliases).map(
+            lambda args: (
+                lambda at: publish(
+                    at, args[0], args[1], after=min(args[2], args[1].first), alias=args[3]
+                )
+            )
         ),
+        "resolve": st.just(lambda at: at.resolve(ALIAS)),
         "finish": st.tuples(leases, seqs).map(
             lambda args: lambda at: at.finish(args[0], COMPLETED, last=args[1])
         ),

@@ -38,8 +38,8 @@ class Writes(NodeWatch):
 async def publishing(
     broker: FakeBroker, number: int = 2, *, is_wanted: bool = True
 ) -> AsyncGenerator[tuple[list[ScriptedSource], list[Ref], Writes]]:
-    """The sources and the names of so many generations of a node that publishes everything, which has had nothing
-    to write for a while; another node is interested if they are wanted."""
+    """The sources and the names of so many generations of a node that publishes everything, which
+    has had nothing to write for a while; another node is interested if they are wanted."""
     writes = Writes()
     async with open_member(broker, "one", always=True, node_watch=writes) as member:
         sources = [ScriptedSource(head=b"head") for _ in range(number)]
@@ -167,7 +167,7 @@ async def test_what_a_broker_lost_while_it_was_written_is_written_again() -> Non
     async with open_hub() as hub:
         source = ScriptedSource(head=b"head")
         generation = hub.start(None, source, linger=1000)
-        publication = Publication(Lease(Ref.new("ab"), 1), generation)
+        publication = Publication(Lease(Ref.new("ab"), 1), generation, lambda _: None)
         publication.join(hub, lambda: None)
         for text in (b"a", b"b"):
             source.arrive(text)

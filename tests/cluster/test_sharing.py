@@ -190,7 +190,7 @@ async def test_what_was_retired_wakes_its_owner_for_who_asks_and_holds_no_reques
     lease = await own(one)
     await publish(one, lease, batch(1, 3), after=0)
     assert await one.retire(lease)
-    assert (await two.look(REF)) == Known("one", "retired", b"about")
+    assert (await two.look(REF)) == Known("one", "retired", b"about", 0)
     with pytest.raises(NotRunning, match="retired"):
         await two.join(REF)
 
@@ -251,6 +251,87 @@ async def test_a_close_and_a_join_at_once_do_not_both_succeed(shared: Shared) ->
         results.add(frozenset(done))
 
     assert results <= {frozenset({"closed", "refused"}), frozenset({"kept", "joined"})}
+
+
+async def test_what_is_known_of_it_is_how_far_its_log_has_come(shared: Shared) -> None:
+    one, two = await shared.port("one", SHORT), await shared.port("two")
+    lost, ended = await own(one), await own(one, Ref("cd", "gen"))
+    for lease in (lost, ended):
+        await publish(one, lease, batch(1, 3), after=0)
+    assert await two.look(REF) == Known("one", "running", b"about", 3)
+
+    await one.finish(ended, COMPLETED, last=5)
+    await shared.pass_time(0.3)
+    await two.reap(REF)
+
+    assert await two.look(ended.ref) == Known("one", "ended", b"about", 5)
+    assert await two.look(REF) == Known("one", "lost", b"about", 3)
+
+
+# -- its alias -------------------------------------------------------------------------------------
+
+
+async def test_what_is_published_is_found_by_its_alias(shared: Shared) -> None:
+    one, two = await shared.port("one"), await shared.port("two")
+    lease = await own(one)
+    await publish(one, lease, batch(1, 3), after=0)
+    assert await two.resolve("resp_1") is None
+
+    for _ in range(2):
+        await publish(one, lease, batch(4, 5), after=3, alias="resp_1")
+    await publish(one, lease, batch(6, 6), after=5, alias="resp_2")
+
+    assert await two.resolve("resp_1") == REF
+    assert await two.resolve("resp_2") is None, "it has one"
+
+
+async def test_an_alias_is_there_for_as_long_as_the_log(shared: Shared) -> None:
+    one = await shared.port("one", Terms(lease=30, ttl=60, retention=600))
+
+    async def left() -> dict[str, int]:
+        left = await shared.seconds_left()
+        return {
+            name.split(":")[2]: round(left[name], -1)
+            for name in left
+            if ":a:" in name or name.endswith(":l")
+        }
+
+    lease = await own(one)
+    await publish(one, lease, batch(1, 3), after=0, alias="resp_1")
+    assert set((await left()).values()) == {60}
+
+    await one.finish(lease, COMPLETED, last=3)
+    assert set((await left()).values()) == {600}
+    assert await one.resolve("resp_1") == REF
+
+
+async def test_an_alias_is_held_by_renewals_and_gone_with_the_rest(shared: Shared) -> None:
+    one = await shared.port("one", Terms(lease=0.5, ttl=0.5, retention=0.5))
+    lease = await own(one)
+    await publish(one, lease, batch(1, 3), after=0, alias="resp_1")
+    for _ in range(4):
+        await shared.pass_time(0.2)
+        await renew(one, lease)
+    assert await one.resolve("resp_1") == REF
+
+    await shared.pass_time(0.6)
+
+    assert await one.resolve("resp_1") is None
+
+
+async def test_what_was_restored_and_is_published_again_has_its_alias_again(
+    shared: Shared,
+) -> None:
+    one = await shared.port("one")
+    lease = await own(one)
+    await publish(one, lease, batch(1, 3), after=0, alias="resp_1")
+    await shared.wipe()
+    await one.restore(lease, b"about", b"head", None)
+    assert await one.resolve("resp_1") is None
+
+    await publish(one, lease, batch(1, 3), after=0, alias="resp_1")
+
+    assert await one.resolve("resp_1") == REF
 
 
 # -- the log ---------------------------------------------------------------------------------------

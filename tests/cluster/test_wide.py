@@ -17,7 +17,14 @@ from rich.console import Console
 from tests.cluster.pair import Pair, cluster_of, list_cluster, make_deaf, node_of, open_pair
 from tests.cluster.servers import Server, run_server
 from tests.support.rawhttp import RawClient
-from tests.web.service import COMPLETION, Service, next_event, read_events, refusal_of
+from tests.web.service import (
+    COMPLETION,
+    Service,
+    next_event,
+    read_events,
+    refusal_of,
+    wait_until,
+)
 from tests.web.sockets import open_socket
 from trioproxy.cluster import Known, Lease, Ref
 from trioproxy.config import Gateway, TenantEntry
@@ -480,5 +487,74 @@ async def test_it_is_its_owners_at_every_node(valkey: Server) -> None:
         }
 
     assert refusal_of(answers["bob"])[0] == 404
+    assert answers["alice"].json() == answers["root"].json()
+    assert answers["alice"].json()["id"] == "resp_1"
+
+
+# -- of a node that does not answer any more, where all is published -------------------------------
+
+
+async def wait_published(service: Service, *states: str, last: int) -> Ref:
+    """Wait until other nodes can read so much of the response."""
+    node = cluster_of(service).node
+
+    async def is_there() -> bool:
+        ref = await node.resolve("resp_1")
+        known = None if ref is None else await node.look(ref)
+        return known is not None and known.state in states and known.last == last
+
+    await wait_until(is_there)
+    ref = await node.resolve("resp_1")
+    assert ref is not None
+    return ref
+
+
+async def test_a_response_is_found_whose_node_does_not_answer(
+    valkey: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_pair(valkey, cluster_publish="always") as pair, in_background(pair):
+        await wait_published(pair.two, "running", last=4)
+        make_deaf(pair.one, monkeypatch)
+
+        shown = await pair.two.http.get(f"{RESPONSES}/resp_1")
+        async with pair.two.get(f"{RESPONSES}/resp_1?stream=true&starting_after=1") as reader:
+            assert (await reader.response_head()).status == 200
+            numbers = [json.loads((await next_event(reader)).data)["sequence_number"] for _ in "23"]
+
+    assert shown.json() == {"id": "resp_1", "status": "in_progress"}
+    assert numbers == [2, 3]
+
+
+@pytest.mark.parametrize("path", ["/v1/responses/resp_1", "/v1/generations/{0}"])
+async def test_what_has_ended_is_shown_to_its_end_when_its_node_does_not_answer(
+    valkey: Server, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    async with open_pair(valkey, cluster_publish="always") as pair:
+        async with in_background(pair) as call:
+            await call.finish(sse(COMPLETED))
+        ref = await wait_published(pair.two, "ended", last=5)
+        make_deaf(pair.one, monkeypatch)
+
+        shown = (await pair.two.http.get(path.format(ref.public_id))).json()
+
+    assert "completed" in (shown["status"] if "status" in shown else shown["outcome"]["kind"])
+
+
+async def test_it_is_its_owners_whose_node_does_not_answer(
+    valkey: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with (
+        open_pair(valkey, gateway=TENANTS, headers=KEYS["root"], cluster_publish="always") as pair,
+        in_background(pair, **KEYS["alice"]),
+    ):
+        ref = await wait_published(pair.two, "running", last=4)
+        make_deaf(pair.one, monkeypatch)
+        answers = {
+            name: await pair.two.http.get(f"{RESPONSES}/resp_1", headers=KEYS[name])
+            for name in ("bob", "alice", "root")
+        }
+
+    assert refusal_of(answers["bob"])[0] == 404
+    assert ref.public_id not in answers["bob"].text
     assert answers["alice"].json() == answers["root"].json()
     assert answers["alice"].json()["id"] == "resp_1"

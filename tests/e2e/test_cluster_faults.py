@@ -24,7 +24,8 @@ from tests.e2e.cluster_rig import (
     open_readers,
     open_rig,
 )
-from tests.e2e.streams import COMPLETION, REPLAY, error_of, next_event, post
+from tests.e2e.polling import fetch
+from tests.e2e.streams import COMPLETION, REPLAY, error_of, next_event, post, read_events
 from tests.support.rawhttp import open_client
 from trioproxy.cluster.keys import Ref, keys_of
 
@@ -33,6 +34,8 @@ JUDGED = LEASE + HEARTBEAT
 
 JUDGING = 1.5 * LEASE + 2 * HEARTBEAT
 """After so many seconds a node whose link is well has judged the owners of what it follows."""
+
+RESPONSES = "/v1/responses"
 
 STOPPED = 5.0
 LONGEST_GAP = 0.1
@@ -217,6 +220,41 @@ async def test_what_the_owner_holds_no_more_is_told_as_a_gap_at_other_nodes() ->
     other_id = by_key.head.headers["x-generation-id"]  # who wants the beginning has a call made
     assert other_id != mine.generation_id
     assert told.id == f"{other_id}:1"
+
+
+async def test_what_is_always_published_is_read_when_its_owner_is_gone() -> None:
+    background = {"model": "tiny", "input": fresh_prompt(), "background": True}
+    async with (
+        open_own_rig(2, "--cluster-publish", "always") as rig,
+        open_readers() as readers,
+    ):
+        owner, other = rig.nodes
+        mine, _ = await readers.join(owner, fresh_prompt())
+        async with open_client(owner.url) as client:
+            await post(client, background, path=RESPONSES)
+            await client.response_head()
+            response = json.loads(await client.body())
+        await mine.wait_events(RATE)
+        owner.kill()
+
+        async with open_client(other.url) as by_id, open_client(other.url) as of_response:
+            path = f"/v1/generations/{mine.generation_id}/events"
+            await by_id.request("GET", path, headers={"last-event-id": mine.events[9].id or ""})
+            assert (await by_id.response_head()).status == 200
+            path = f"{RESPONSES}/{response['id']}?stream=true"
+            await of_response.request("GET", path)
+            assert (await of_response.response_head()).status == 200
+            *rest, lost, _done = await read_events(by_id)
+            *events, failed = await read_events(of_response)
+        shown = json.loads(await fetch(other.url, f"{RESPONSES}/{response['id']}"))
+
+    assert rest == mine.events[10 : 10 + len(rest)]
+    assert len(rest) > RATE / 2, "the last half second may be missing, and the first ten"
+    assert error_of(lost.data) == "owner_lost"
+    assert [json.loads(event.data)["type"] for event in events][:1] == ["response.created"]
+    assert len(events) > RATE / 2
+    assert b"owner_lost" in failed.data
+    assert (shown["id"], shown["status"]) == (response["id"], "failed")
 
 
 async def test_a_broker_that_is_gone_for_good_leaves_each_node_to_itself() -> None:

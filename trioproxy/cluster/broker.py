@@ -72,11 +72,13 @@ class Running(NamedTuple):
 
 
 class Known(NamedTuple):
-    """What there is of a generation: its owner, its state, and what the owner told ``about`` it."""
+    """What there is of a generation: its owner, its state, what the owner told ``about`` it, and
+    the ``last`` seq in its log (0: none)."""
 
     node: str
     state: State
     about: bytes
+    last: int
 
 
 class Joined(NamedTuple):
@@ -101,11 +103,13 @@ class Restored(NamedTuple):
 
 class Addition(NamedTuple):
     """Events for a log, as one entry. ``after`` is the last seq that was published; those that the
-    batch does not bring itself are told as a gap."""
+    batch does not bring itself are told as a gap. By its ``alias``, if it has one, the generation
+    can be found (:meth:`Broker.resolve`) for as long as its log is there."""
 
     lease: Lease
     batch: Batch
     after: int
+    alias: str | None = None
 
 
 class Letter(NamedTuple):
@@ -168,6 +172,10 @@ class Broker(Protocol):
 
     async def look(self, ref: Ref) -> Known:
         """What there is of a generation. Raises :class:`NotRunning` where it is not known."""
+        ...
+
+    async def resolve(self, alias: str) -> Ref | None:
+        """The generation that was published with this alias; None where there is none."""
         ...
 
     # -- of a node that reads ----------------------------------------------------------------------

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from trioproxy.fanout import SourceFailed
+from trioproxy.fanout import Generation, SourceFailed
 
 
 class Codec(Protocol):
-    """Packs a head, and what a failed source raised; and has them again at another node."""
+    """Packs a head, and what a failed source raised; and has them again at another node. The
+    ``alias`` of a generation is another name by which nodes find it, None while it has none."""
 
     def pack_head(self, head: object) -> bytes: ...
 
@@ -17,3 +18,5 @@ class Codec(Protocol):
     def pack_error(self, error: Exception) -> bytes: ...
 
     def unpack_error(self, data: bytes) -> SourceFailed: ...
+
+    def alias(self, generation: Generation) -> str | None: ...

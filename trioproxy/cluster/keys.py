@@ -80,6 +80,11 @@ def keys_of(ref: Ref, lane: int = 0) -> Keys:
     return Keys(f"{of_request}:rk", f"{own}:m", f"{own}:s", f"{own}:l")
 
 
+def alias_of(alias: str, lane: int = 0) -> str:
+    """The key that tells which generation has this name besides its id."""
+    return f"tp:{{{lane}}}:a:{_digest(alias)}"
+
+
 def mailbox_of(node: str, lane: int = 0) -> str:
     """The key of a node's mailbox, of which it has one in each lane."""
     return f"tp:{{{lane}}}:n:{node}:ctl"
@@ -108,5 +113,8 @@ def slot_of(lane: int) -> int:
 
 def account_of(account: Account, kind: str, lane: int = 0) -> str:
     """The key of what is counted, in one of the ways to count."""
-    tenant = hashlib.sha256(account.tenant.encode()).hexdigest()[:32]
-    return f"tp:{{{lane}}}:t:{tenant}:{account.use}:{kind}"
+    return f"tp:{{{lane}}}:t:{_digest(account.tenant)}:{account.use}:{kind}"
+
+
+def _digest(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()[:32]

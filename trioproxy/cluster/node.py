@@ -196,6 +196,15 @@ class Node:
         """What there is of a generation. Raises :class:`BrokerError`, :class:`NotRunning`."""
         return await self.broker_of(ref.request).look(ref)
 
+    async def resolve(self, alias: str) -> Ref | None:
+        """The generation that has been published with this alias, wherever; None where there is
+        none. Raises :class:`BrokerError`."""
+        for lane in self._lanes:
+            ref = await lane.broker.resolve(alias)
+            if ref is not None:
+                return ref
+        return None
+
     async def ask(self, question: bytes, *, of: str | None = None) -> Heard:
         """Ask all other nodes, or one, in a lane that is up. See
         :meth:`~trioproxy.cluster.surveys.Surveys.ask`."""

@@ -39,11 +39,11 @@ class Owned:
 
     parting: Parting
 
-    def __init__(self, lease: Lease, about: bytes, generation: Generation) -> None:
-        self.lease = lease
+    def __init__(self, about: bytes, publication: Publication) -> None:
+        self.lease = publication.lease
         self.about = about
-        self.generation = generation
-        self.publication = Publication(lease, generation)
+        self.generation = publication.generation
+        self.publication = publication
         self.is_open = False
         self.is_ending = False
         self.is_put_by = False
@@ -94,7 +94,8 @@ class Owner:
             owned.parting.be_in(generation.linger)
 
     def _add(self, lease: Lease, about: bytes, generation: Generation) -> Owned:
-        owned = self.owned[lease.ref] = Owned(lease, about, generation)
+        publication = Publication(lease, generation, self._codec.alias)
+        owned = self.owned[lease.ref] = Owned(about, publication)
         owned.parting = Parting(
             lease,
             self.errands,

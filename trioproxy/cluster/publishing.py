@@ -44,9 +44,12 @@ class Publication:
     While it is ``subscriber`` to its generation, it keeps it from ending; None while nobody asks.
     """
 
-    def __init__(self, lease: Lease, generation: Generation) -> None:
+    def __init__(
+        self, lease: Lease, generation: Generation, alias: Callable[[Generation], str | None]
+    ) -> None:
         self.lease = lease
         self.generation = generation
+        self._alias = alias
         self.written = 0
         self.is_wanted = False
         self.subscriber: Subscriber | None = None
@@ -78,7 +81,8 @@ class Publication:
             if batch.events:
                 self._taken = batch
                 messages = [Message(name, data) for _, name, data, _ in batch.events]
-                return Addition(self.lease, LogBatch(batch.events[0].seq, messages), self.written)
+                of_log = LogBatch(batch.events[0].seq, messages)
+                return Addition(self.lease, of_log, self.written, self._alias(self.generation))
             subscriber.advance(batch)
         return None
 

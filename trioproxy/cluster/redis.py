@@ -47,6 +47,7 @@ from trioproxy.cluster.keys import (
     Keys,
     Ref,
     account_of,
+    alias_of,
     epoch_of,
     keys_of,
     mailbox_of,
@@ -157,8 +158,12 @@ class RedisBroker:
         return reply[0] == b"lost"
 
     async def look(self, ref: Ref) -> Known:
-        _, node, state, about = await self._run_for(ref, "look")
-        return Known(node.decode(), cast(State, state.decode()), about)
+        _, node, state, about, last = await self._run_for(ref, "look")
+        return Known(node.decode(), cast(State, state.decode()), about, int(last))
+
+    async def resolve(self, alias: str) -> Ref | None:
+        (of,) = await self._lane.run("resolve", [alias_of(alias, self._lane.number)])
+        return None if of is None else Ref(*of.decode().split(":"))
 
     # -- of a node that reads ----------------------------------------------------------------------
 
@@ -202,10 +207,10 @@ class RedisBroker:
     async def publish(self, additions: Sequence[Addition]) -> Sequence[BrokerError | None]:
         results: list[BrokerError | None] = [None] * len(additions)
         keys: list[str] = []
-        places: list[tuple[str, int, int, int]] = []
+        places: list[tuple[str | int, ...]] = []
         payloads: list[bytes] = []
         asked: list[int] = []
-        for index, (lease, batch, after) in enumerate(additions):
+        for index, (lease, batch, after, alias) in enumerate(additions):
             try:
                 payload = pack_batch(batch)
             except EntryTooLarge as error:
@@ -213,7 +218,8 @@ class RedisBroker:
                 continue
             of_it = self._keys_of(lease.ref)
             keys += (of_it.meta, of_it.log)
-            places.append((str(lease.fence), after, batch.last, len(payload)))
+            place = str(lease.fence), after, batch.last, len(payload)
+            places.append((*place, *self._named(lease.ref, alias)) if alias else place)
             payloads.append(payload)
             asked.append(index)
         if asked:
@@ -221,6 +227,9 @@ class RedisBroker:
             for pair, *said in await self._lane.run("publish", keys, *given):
                 results[asked[pair - 1]] = _what_was_wrong(said)
         return results
+
+    def _named(self, ref: Ref, alias: str) -> tuple[str, str]:
+        return alias_of(alias, self._lane.number), ":".join(ref)
 
     async def close_if_empty(self, lease: Lease) -> bool:
         reply = await self._run_for(lease.ref, "close_if_empty", lease.fence)

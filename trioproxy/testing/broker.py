@@ -209,6 +209,9 @@ class FakePort:
     async def look(self, ref: Ref) -> Known:
         return await self._do(self._memory.look, ref, grows=False)
 
+    async def resolve(self, alias: str) -> Ref | None:
+        return await self._do(self._memory.resolve, alias, grows=False)
+
     async def reap(self, ref: Ref) -> bool:
         return await self._do(self._memory.reap, ref, self.terms)
 

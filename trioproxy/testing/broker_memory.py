@@ -39,6 +39,7 @@ from trioproxy.cluster.keys import (
     Account,
     Ref,
     account_of,
+    alias_of,
     epoch_of,
     keys_of,
     mailbox_of,
@@ -70,6 +71,7 @@ class _Meta:
     last: int = 0
     head: bytes | None = None
     has_ended: bool = False
+    alias: str | None = None
 
 
 @dataclass
@@ -135,7 +137,10 @@ class Memory:
 
     def look(self, ref: Ref) -> Known:
         meta = self._meta(ref, None, "running", "closing", "retired", "ended", "lost")
-        return Known(meta.node, meta.state, meta.about)
+        return Known(meta.node, meta.state, meta.about, meta.last)
+
+    def resolve(self, alias: str) -> Ref | None:
+        return self._get(alias_of(alias))
 
     # -- of a node that reads ----------------------------------------------------------------------
 
@@ -219,7 +224,7 @@ class Memory:
         return [_said(self._add, addition, terms) for addition in additions]
 
     def _add(self, addition: Addition, terms: Terms) -> None:
-        lease, batch, after = addition
+        lease, batch, after, alias = addition
         payload = pack_batch(batch)
         meta = self._meta(lease.ref, lease.fence, "running")
         if meta.last < after:
@@ -228,6 +233,9 @@ class Memory:
             entry = Entry(lease.fence, batch.last, {b"e": payload})
             self._append(lease.ref, entry, terms.ttl, terms)
             meta.last = batch.last
+            if alias is not None and meta.alias is None:
+                meta.alias = alias_of(alias)
+                self._set(meta.alias, lease.ref, terms.ttl)
 
     def close_if_empty(self, lease: Lease, terms: Terms) -> bool:
         meta = self._meta(lease.ref, lease.fence, "running", "closing")
@@ -244,7 +252,7 @@ class Memory:
         meta.state, meta.has_ended, meta.last, meta.head = "retired", True, 0, None
         self._values.pop(keys.log, None)
         self._free_request(lease.ref)
-        self._keep(keys.meta, terms.retention)
+        self._keep_named(meta, keys.meta, seconds=terms.retention)
         return True
 
     def finish(
@@ -392,6 +400,12 @@ class Memory:
         if self._get(name) is not None:
             self._values[name].expires_at = self.now + seconds
 
+    def _keep_named(self, meta: _Meta, *names: str, seconds: float) -> None:
+        """These, and the alias."""
+        for name in (*names, meta.alias):
+            if name is not None:
+                self._keep(name, seconds)
+
     def _meta(self, ref: Ref, fence: int | None, *states: State) -> _Meta:
         meta: _Meta | None = self._get(keys_of(ref).meta)
         if meta is None:
@@ -416,8 +430,7 @@ class Memory:
         meta.lease = self.now + terms.lease
         if not meta.has_ended and self._get(keys.holder) in (None, ref.generation):
             self._set(keys.holder, ref.generation, terms.ttl)
-        for name in (keys.meta, keys.interest, keys.log):
-            self._keep(name, terms.ttl)
+        self._keep_named(meta, keys.meta, keys.interest, keys.log, seconds=terms.ttl)
 
     def _append(self, ref: Ref, entry: Entry, seconds: float, terms: Terms) -> None:
         name = keys_of(ref).log
@@ -431,7 +444,7 @@ class Memory:
         self._append(ref, entry, terms.retention, terms)
         self._values.pop(keys.interest, None)
         self._free_request(ref)
-        self._keep(keys.meta, terms.retention)
+        self._keep_named(meta, keys.meta, seconds=terms.retention)
 
     def _free_request(self, ref: Ref) -> None:
         name = keys_of(ref).holder

@@ -183,7 +183,7 @@ class Calls:
     ) -> AbstractAsyncContextManager[Generation | None]:
         """The generation that is the response which the engine calls so, up to now, wherever it is;
         None if there is none. Otherwise as :meth:`reach`."""
-        here = [one for one in self.all_of(caller) if is_response(one, response_id)]
+        here = [one for one in self.all_of(caller) if response_id_of(one) == response_id]
         if here:
             return self.reach(caller, here[-1].id, up_to_now=True)
         elsewhere = self._places.elsewhere
@@ -342,10 +342,10 @@ def origin_of(generation: Generation) -> Origin:
     return generation.origin
 
 
-def is_response(generation: Generation, response_id: str) -> bool:
-    """Whether it is the response that the engine calls so."""
+def response_id_of(generation: Generation) -> str | None:
+    """What the engine calls it, if it is a response and that has been told."""
     origin = origin_of(generation)
-    return origin.dialect is OPENAI_RESPONSES and origin.tally.answer_id == response_id
+    return origin.tally.answer_id if origin.dialect is OPENAI_RESPONSES else None
 
 
 def cache_status(generation: Generation, asking: Asking) -> CacheStatus:

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
+from contextlib import (
+    AbstractContextManager,
+    AsyncExitStack,
+    ExitStack,
+    asynccontextmanager,
+    suppress,
+)
 from typing import Any
 
 import trio
@@ -34,7 +40,8 @@ class Elsewhere:
     ) -> AsyncGenerator[Generation]:
         ref, known, about = await self._look(caller, generation_id)
         if up_to_now:
-            after = await self._neighbours.find_end(caller, generation_id, known.node)
+            told = await self._neighbours.find_end(caller, generation_id, known.node)
+            after = max(told or 0, _end_of(known))
         with ExitStack() as stack:
             try:
                 async with self._node.turn(ref.request):
@@ -97,11 +104,28 @@ class Elsewhere:
         self, caller: Caller, response_id: str
     ) -> AsyncGenerator[Generation | None]:
         position = await self._neighbours.find_response(caller, response_id)
-        if position is None:
-            yield None
-            return
-        reaching = self.reach(caller, position.generation_id, position.after, False)
-        async with reaching as generation:
+        async with AsyncExitStack() as stack:
+            generation = None
+            with suppress(UnknownGeneration):
+                generation = await stack.enter_async_context(
+                    self._reach_published(caller, response_id)
+                    if position is None
+                    else self.reach(caller, position.generation_id, position.after, False)
+                )
+            yield generation
+
+    @asynccontextmanager
+    async def _reach_published(
+        self, caller: Caller, response_id: str
+    ) -> AsyncGenerator[Generation]:
+        """Of a node that does not tell of it, but has published it."""
+        try:
+            ref = await self._node.resolve(response_id)
+        except BrokerError as error:
+            raise ClusterDown from error
+        if ref is None:
+            raise UnknownGeneration(f"there is no response {response_id}")
+        async with self.reach(caller, ref.public_id, None, True) as generation:
             yield generation
 
     async def survey(self, caller: Caller) -> Overview:
@@ -121,6 +145,11 @@ class Elsewhere:
         except (UnknownGeneration, ClusterDown):
             return None
         return await self._neighbours.tell_timing(caller, generation_id, known.node)
+
+
+def _end_of(known: Known) -> int:
+    """How far its log has come: the last seq, and one more where it has ended."""
+    return known.last + (known.state in ("ended", "lost"))
 
 
 async def _catch_up(subscriber: Subscriber, after: int | None) -> None:

@@ -8,10 +8,11 @@ from dataclasses import astuple
 import msgspec
 import trio
 
-from trioproxy.fanout import Outcome, SourceFailed
+from trioproxy.fanout import Generation, Outcome, SourceFailed
 from trioproxy.upstream import Head, UpstreamRefused
 from trioproxy.upstream.feed import OUTCOMES
 from trioproxy.web.asking import Asking, Origin
+from trioproxy.web.calls import response_id_of
 from trioproxy.web.failures import FailedElsewhere, failure_of
 from trioproxy.wire import Failure, Message, Tally, dialect_for
 
@@ -114,3 +115,6 @@ class ReplicaCodec:
         if error.refusal is not None:
             return UpstreamRefused(*error.refusal)
         return FailedElsewhere(error.reason, Failure(*error.failure))
+
+    def alias(self, generation: Generation) -> str | None:
+        return response_id_of(generation)

@@ -17,7 +17,7 @@ import msgspec
 from trioproxy.fanout import Generation, Hub
 from trioproxy.telemetry import describe_timing, timing_of
 from trioproxy.web.caller import Caller
-from trioproxy.web.calls import is_response
+from trioproxy.web.calls import response_id_of
 from trioproxy.web.generations import describe
 from trioproxy.web.places import ClusterDown, Overview
 
@@ -99,7 +99,7 @@ def answer(hub: Hub, data: bytes) -> bytes:
         return _encode(_list(visible, question.about))
     original = (generation for generation in visible if not generation.is_replica)
     if question.kind == "response":
-        found = (one for one in original if is_response(one, question.about))
+        found = (one for one in original if response_id_of(one) == question.about)
         return _encode(_position(found))
     asked = (generation for generation in original if generation.id == question.about)
     if question.kind == "position":

@@ -9,5 +9,5 @@ append(fence, string.format('%.0f', last + 1), 'o', payload)
 redis.call('HSET', meta, 'state', 'ended', 'last', last)
 redis.call('DEL', interest)
 free_request()
-keep(retention, meta, log)
+keep(retention, meta, log, alias())
 return {'finished'}

@@ -2,5 +2,4 @@
 -- What is known of a generation.
 local no = refusal(false, 'running', 'closing', 'retired', 'ended', 'lost')
 if no then return no end
-local owner, state, about = unpack(redis.call('HMGET', meta, 'node', 'state', 'about'))
-return {'known', owner, state, about}
+return {'known', unpack(redis.call('HMGET', meta, 'node', 'state', 'about', 'last'))}

@@ -46,6 +46,9 @@ local function keep(time, ...)
   for _, key in ipairs({...}) do redis.call('PEXPIRE', key, time) end
 end
 
+-- The key of its alias, if it has one; as the last that is kept.
+local function alias() return redis.call('HGET', meta, 'alias') or nil end
+
 local function tell(mailbox, word, request, of, sender)
   redis.call('XADD', mailbox, 'MAXLEN', '~', 1000, '*', 'w', word, 'r', request, 'g', of, 's', sender)
   keep(ttl, mailbox)

@@ -11,5 +11,5 @@ append(fence, string.format('%.0f', last + 1), 'o', payload)
 redis.call('HSET', meta, 'state', 'lost', 'fence', fence)
 redis.call('DEL', interest)
 free_request()
-keep(retention, meta, log)
+keep(retention, meta, log, alias())
 return {'lost'}

@@ -8,7 +8,7 @@ local function renew(fence)
   if no then return no end
   redis.call('HSET', meta, 'lease', at + lease, 'state', 'running')
   hold_request()
-  keep(ttl, meta, interest, log)
+  keep(ttl, meta, interest, log, alias())
   return {'renewed', interested(at)}
 end
 

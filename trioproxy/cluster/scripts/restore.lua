@@ -19,5 +19,5 @@ if no then
 end
 redis.call('HSET', meta, 'lease', now() + lease)
 local holds = hold_request()
-keep(ttl, meta, interest, log)
+keep(ttl, meta, interest, log, alias())
 return {'restored', redis.call('HGET', meta, 'last'), holds and 1 or 0}

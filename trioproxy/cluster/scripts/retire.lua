@@ -8,5 +8,5 @@ redis.call('HSET', meta, 'state', 'retired', 'has_ended', 1, 'last', 0)
 redis.call('HDEL', meta, 'head')
 redis.call('DEL', log, interest)
 free_request()
-keep(retention, meta)
+keep(retention, meta, alias())
 return {'retired'}
